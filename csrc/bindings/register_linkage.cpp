@@ -1,0 +1,10 @@
+#include "bindings/arrays.hpp"
+#include "bindings/stages.hpp"
+
+namespace cliquesim::bindings {
+
+void register_linkage(py::module_& module) {
+    static_cast<void>(module);
+}
+
+}  // namespace cliquesim::bindings

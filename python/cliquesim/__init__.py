@@ -1,0 +1,12 @@
+"""cliquesim: deep unsupervised learning of visual similarities.
+
+An embedding in which frames that show the same posture (or object) are neighbours, learned from
+frames without labels. After Sanakoyeu, Bautista and Ommer, Pattern Recognition 78 (2018) 331-343.
+
+The stages, in the order of the method: `Corpus`, `hog`, `Whitening`, `neighbors`, `linkage`,
+`build_cliques`, `select_batches`, training, `pooled_similarity`; `SimilarityModel` runs them all.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,38 @@
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Kernels take C-contiguous arrays of exactly the stated dtype and num_threads = 0 for all
+# processors; `progress` gets the fraction that is done. The public functions check and convert.
+_Progress = Callable[[float], object] | None
+_F32 = NDArray[np.float32]
+_F64 = NDArray[np.float64]
+_I64 = NDArray[np.int64]
+
+simd_level: str
+
+def built_levels() -> list[str]: ...
+def runnable_levels() -> list[str]: ...
+def load_level(level: str) -> ModuleType: ...
+
+# --- common ---
+
+def best_simd_level() -> str: ...
+def available_processors() -> int: ...
+def _busy_loop(count: int, fail_at: int, num_threads: int, progress: _Progress) -> int: ...
+
+# --- hog ---
+
+# --- whitening ---
+
+# --- neighbors ---
+
+# --- linkage ---
+
+# --- cliques ---
+
+# --- batches ---
+
+# --- temporal ---
