@@ -63,7 +63,9 @@ def as_count(value: int, name: str, minimum: int = 0) -> int:
     return int(value)
 
 
-def as_real(value: float, name: str, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+def as_real(
+    value: float, name: str, minimum: float = -math.inf, maximum: float = math.inf
+) -> float:
     """A finite number within [minimum, maximum]."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(
         value, (int, float, np.integer, np.floating)

@@ -1,0 +1,51 @@
+"""Where a stage runs: `device="cpu"` or `device="cuda"`, and why CUDA cannot be used."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from cliquesim._validation import as_choice
+from cliquesim.errors import RunError
+
+
+def cuda_status() -> tuple[bool, str]:
+    """Whether ``device="cuda"`` can work here, and the reason why not (else what was found).
+
+    The device is asked for at every call: a module that imports says nothing about a driver.
+    """
+    if importlib.util.find_spec("cliquesim._cuda") is None:
+        return False, "this installation was built without the CUDA module cliquesim._cuda"
+    try:
+        from cliquesim import _cuda
+    except ImportError as error:
+        return False, f"the CUDA module cliquesim._cuda does not load: {error}"
+    count, problem = _cuda.device_status()
+    if count == 0:
+        return False, problem
+    import torch
+
+    if torch.version.cuda is None:
+        return False, f"the installed torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return False, f"torch {torch.__version__} finds no usable CUDA device"
+    return True, f"{count} CUDA device{'s' if count > 1 else ''}, torch CUDA {torch.version.cuda}"
+
+
+def check_device(device: str, stage: str, supported: tuple[str, ...] = ("cpu",)) -> str:
+    """Return `device`, one of "cpu" and "cuda", if `stage` can run there.
+
+    Raises
+    ------
+    InputError
+        `device` is neither "cpu" nor "cuda".
+    RunError
+        The stage has no kernel for the device yet, or CUDA cannot be used; the message says why.
+    """
+    as_choice(device, "device", ("cpu", "cuda"))
+    if device not in supported:
+        raise RunError(f"{stage} has no CUDA kernel yet; use device='cpu'")
+    if device == "cuda":
+        available, reason = cuda_status()
+        if not available:
+            raise RunError(f"{stage} cannot run with device='cuda': {reason}")
+    return device
