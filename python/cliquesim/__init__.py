@@ -10,3 +10,10 @@ The stages, in the order of the method: `Corpus`, `hog`, `Whitening`, `neighbors
 from __future__ import annotations
 
 __version__ = "0.1.0"
+
+from cliquesim.neighbors import Neighbors, neighbors
+
+__all__ = [
+    "Neighbors",
+    "neighbors",
+]
