@@ -11,9 +11,6 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from cliquesim.neighbors import Neighbors, neighbors
+from cliquesim.linkage import linkage
 
-__all__ = [
-    "Neighbors",
-    "neighbors",
-]
+__all__ = ["linkage"]

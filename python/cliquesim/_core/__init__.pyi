@@ -29,21 +29,14 @@ def _busy_loop(count: int, fail_at: int, num_threads: int, progress: _Progress) 
 
 # --- neighbors ---
 
-def neighbors(
-    corpus: _F32,
-    queries: _F32 | None,
-    k: int,
-    n_bottom: int,
-    correlation: bool,
-    groups: _I64 | None,
-    query_groups: _I64 | None,
-    group_window: int,
-    pool_radius: int,
-    num_threads: int,
-    progress: _Progress,
-) -> tuple[_I64, _F32, _I64, _F32]: ...
-
 # --- linkage ---
+
+def linkage_condensed(
+    condensed: _F32 | _F64, n: int, num_threads: int, progress: _Progress
+) -> _F64: ...
+def linkage_vectors(
+    vectors: _F32 | _F64, metric: str, num_threads: int, progress: _Progress
+) -> _F64: ...
 
 # --- cliques ---
 

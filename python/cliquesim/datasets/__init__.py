@@ -1,1 +1,0 @@
-"""Corpora: the released Olympic Sports annotations, and the project's own rendered athletes."""
