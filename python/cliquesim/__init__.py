@@ -12,5 +12,10 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from cliquesim.linkage import linkage
+from cliquesim.neighbors import Neighbors, neighbors
 
-__all__ = ["linkage"]
+__all__ = [
+    "Neighbors",
+    "linkage",
+    "neighbors",
+]

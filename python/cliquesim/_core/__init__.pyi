@@ -29,6 +29,20 @@ def _busy_loop(count: int, fail_at: int, num_threads: int, progress: _Progress) 
 
 # --- neighbors ---
 
+def neighbors(
+    corpus: _F32,
+    queries: _F32 | None,
+    k: int,
+    n_bottom: int,
+    correlation: bool,
+    groups: _I64 | None,
+    query_groups: _I64 | None,
+    group_window: int,
+    pool_radius: int,
+    num_threads: int,
+    progress: _Progress,
+) -> tuple[_I64, _F32, _I64, _F32]: ...
+
 # --- linkage ---
 
 def linkage_condensed(

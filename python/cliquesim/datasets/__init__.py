@@ -1,0 +1,1 @@
+"""Corpora: the released Olympic Sports annotations, and the project's own rendered athletes."""

@@ -1,0 +1,152 @@
+"""Exact nearest and farthest rows of every row (Sect. 2.1, Fig. 4(b))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cliquesim import _core
+from cliquesim._device import check_device
+from cliquesim._validation import as_choice, as_count, as_groups, as_matrix, as_threads
+from cliquesim.errors import InputError
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The most and least similar rows of every row.
+
+    Attributes
+    ----------
+    indices : (M, k) int64
+        Rows of X, most similar first; equal similarities in ascending order of the row. -1 where
+        fewer than k rows were allowed.
+    similarities : (M, k) float32
+        Their similarities; -inf where `indices` is -1.
+    bottom_indices : (M, n_bottom) int64
+        Rows of X, least similar first, likewise.
+    bottom_similarities : (M, n_bottom) float32
+        Their similarities; +inf where `bottom_indices` is -1.
+    """
+
+    indices: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    bottom_indices: NDArray[np.int64]
+    bottom_similarities: NDArray[np.float32]
+
+
+def neighbors(
+    X: ArrayLike,
+    k: int = 50,
+    n_bottom: int = 0,
+    metric: str = "dot",
+    groups: ArrayLike | None = None,
+    group_window: int | None = None,
+    pool_radius: int = 0,
+    num_threads: int | None = None,
+    device: str = "cpu",
+    *,
+    queries: ArrayLike | None = None,
+    query_groups: ArrayLike | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Neighbors:
+    """Exact k most similar and n_bottom least similar rows of every row.
+
+    All pairs are compared, tile by tile; no N x N array is made. Memory: the descriptors, 12 (k +
+    n_bottom) bytes per row of candidates and as much of results. The result is the same to the last
+    bit for any number of threads.
+
+    Parameters
+    ----------
+    X : (N, D) array, converted to float32
+        Descriptors, one row per frame.
+    k, n_bottom : int
+        How many most similar and least similar rows; more than there are is allowed.
+    metric : {"dot", "correlation"}
+        s_ij = x_i . x_j, or Pearson's correlation of the two rows, where a constant row has
+        correlation 0 with every row.
+    groups : (N,) int array, optional
+        Label per row, for example its sequence. Rows of the same group are no neighbours.
+    group_window : int, optional
+        Exclude only those rows of the same group that are at most this many rows away.
+    pool_radius : int
+        p > 0: temporally pooled similarities, Eq. (9): the mean of s_(k+n)(l+n) over n = -p..p.
+        `groups` are the sequences; their rows must be contiguous and in time order. At the ends of
+        a sequence the window shrinks jointly.
+    num_threads : int, optional
+        All processors of this process by default.
+    device : {"cpu"}
+        There is no CUDA kernel yet.
+    queries : (M, D) array, optional
+        Find the neighbours of these rows among X instead. No row is excluded as the query itself.
+    query_groups : (M,) int array, optional
+        Labels of the queries, in the same sense as `groups`.
+    progress : callable, optional
+        Gets the share of the work that is done, 0 to 1.
+
+    Returns
+    -------
+    Neighbors
+
+    Raises
+    ------
+    InputError
+        Wrong shape or type, NaN or inf (the row is named), rows so long that a similarity could
+        overflow float32, sequences that are not contiguous while pooling.
+
+    Examples
+    --------
+    >>> import cliquesim as cs
+    >>> found = cs.neighbors([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], k=2, n_bottom=1)
+    >>> found.indices.tolist()
+    [[1, 2], [0, 2], [1, 0]]
+    >>> found.bottom_indices.tolist()
+    [[2], [2], [0]]
+    """
+    check_device(device, stage="neighbors")
+    X = as_matrix(X, "X")
+    n, dimensions = X.shape
+    if dimensions == 0:
+        raise InputError("X must have at least one column")
+    if queries is not None:
+        queries = as_matrix(queries, "queries")
+        if queries.shape[1] != dimensions:
+            raise InputError(
+                f"queries must have {dimensions} columns as X has, got shape {queries.shape}"
+            )
+        if group_window is not None:
+            raise InputError("group_window has no meaning with queries: leave it out")
+    elif query_groups is not None:
+        raise InputError("query_groups needs queries")
+    group_labels = as_groups(groups, n)
+    query_labels = as_groups(query_groups, 0 if queries is None else len(queries), "query_groups")
+    if group_window is not None:
+        if group_labels is None:
+            raise InputError("group_window needs groups")
+        group_window = as_count(group_window, "group_window")
+    pool_radius = as_count(pool_radius, "pool_radius")
+    if pool_radius and group_labels is None:
+        raise InputError("pool_radius needs groups: the sequence of each row")
+    if query_labels is not None and group_labels is None:
+        raise InputError("query_groups needs groups")
+    if pool_radius and queries is not None and query_labels is None:
+        raise InputError("pool_radius needs query_groups: the sequence of each query")
+    try:
+        found = _core.neighbors(
+            X,
+            queries,
+            as_count(k, "k"),
+            as_count(n_bottom, "n_bottom"),
+            as_choice(metric, "metric", ("dot", "correlation")) == "correlation",
+            group_labels,
+            query_labels,
+            -1 if group_window is None else group_window,
+            pool_radius,
+            as_threads(num_threads),
+            progress,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return Neighbors(*found)
