@@ -1,0 +1,208 @@
+"""Networks that turn a frame into an embedding: a compact one for the CPU, and AlexNet."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cliquesim.errors import InputError
+from cliquesim.training.config import TrainingConfig
+
+
+class GradientFrontEnd(nn.Module):
+    """Fixed gradients in place of colours: what HOG looks at, before any learning.
+
+    Central differences of the colour channel with the largest magnitude m (as HOG takes them),
+    as three channels m, m cos(2 angle), m sin(2 angle): the doubled angle forgets the sign of the
+    contrast. They are divided by the root-mean-square magnitude around each pixel, so that light
+    and contrast of the neighbourhood drop out. (N, 3, H, W) in [0, 1] to (N, 3, H, W).
+
+    Parameters
+    ----------
+    window
+        Side in pixels of the neighbourhood; odd.
+    floor
+        Magnitude, of a frame in [0, 1], below which a neighbourhood counts as flat.
+    """
+
+    def __init__(self, window: int = 17, floor: float = 0.02) -> None:
+        super().__init__()
+        if window % 2 == 0:
+            raise InputError(f"window must be odd, got {window}")
+        self.window = window
+        self.floor = floor
+
+    def forward(self, images: Tensor) -> Tensor:
+        padded = F.pad(images.float(), (1, 1, 1, 1), mode="replicate")
+        dx = 0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2])
+        dy = 0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1])
+        square = dx * dx + dy * dy
+        # The strongest channel, the first one at ties; pairwise is faster than max and gather.
+        dxs, dys, squares = dx[:, :1], dy[:, :1], square[:, :1]
+        for c in (1, 2):
+            stronger = square[:, c : c + 1] > squares
+            dxs = torch.where(stronger, dx[:, c : c + 1], dxs)
+            dys = torch.where(stronger, dy[:, c : c + 1], dys)
+            squares = torch.where(stronger, square[:, c : c + 1], squares)
+        dx, dy, square = dxs, dys, squares
+        energy = self._box(square.shape[2], square) @ square @ self._box(square.shape[3], square).T
+        scale = (energy + self.floor**2).rsqrt()
+        magnitude = square.sqrt()
+        # cos(2a) = (dx^2 - dy^2) / m^2, sin(2a) = 2 dx dy / m^2; both times m.
+        turn = scale / magnitude.clamp_min(1e-8)
+        return torch.cat(
+            (magnitude * scale, (dx * dx - dy * dy) * turn, 2.0 * dx * dy * turn), dim=1
+        )
+
+    def _box(self, side: int, like: Tensor) -> Tensor:
+        """(side, side): row i averages the window around i, cut at the border."""
+        position = torch.arange(side, device=like.device)
+        near = (position[:, None] - position[None, :]).abs() <= self.window // 2
+        return near.to(like.dtype) / near.sum(1, keepdim=True)
+
+
+class RGBFrontEnd(nn.Module):
+    """Colours, shifted and scaled: by default to about zero mean and unit variance."""
+
+    def __init__(self, mean: float = 0.45, scale: float = 4.0) -> None:
+        super().__init__()
+        self.mean = mean
+        self.scale = scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.float() - self.mean) * self.scale
+
+
+class CompactNet(nn.Module):
+    """Convolutions of stride 2 with batch norm, then one fully connected layer.
+
+    The last map is flattened, not averaged: where a limb is matters for posture. 64 px and four
+    convolutions end at 4 x 4. Layers: `"conv"` (the last map, flattened) and `"fc"`.
+    """
+
+    layers = ("conv", "fc")
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: tuple[int, ...] = (16, 32, 64, 128),
+        embedding_dim: int = 256,
+        front_end: str = "gradient",
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.front_end = GradientFrontEnd() if front_end == "gradient" else RGBFrontEnd()
+        stages: list[nn.Module] = []
+        side, previous = image_size, 3
+        for depth, width in enumerate(channels):
+            kernel = 5 if depth == 0 else 3
+            stages += [
+                nn.Conv2d(previous, width, kernel, stride=2, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            previous, side = width, (side + 1) // 2
+        self.convolutions = nn.Sequential(*stages)
+        self.fc = nn.Linear(previous * side * side, embedding_dim)
+        self.default_layer = "fc"
+        self.output_dim = embedding_dim
+
+    def embed(self, images: Tensor, layer: str | None = None) -> Tensor:
+        """Features (N, E) of a named layer; images (N, 3, S, S) in [0, 1]."""
+        name = _known_layer(layer or self.default_layer, self.layers)
+        x = self.front_end(images).contiguous(memory_format=torch.channels_last)
+        x = self.convolutions(x).flatten(1)
+        return x if name == "conv" else self.fc(x)  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(images)
+
+
+class AlexNet(nn.Module):
+    """The network of Krizhevsky et al. (2012) as Caffe's `bvlc_alexnet` has it, 227 px.
+
+    Grouped convolutions 2, 4 and 5; local response normalisation comes BEFORE pooling with
+    `lrn="before_pool"` (`bvlc_alexnet`) and after it with `"after_pool"` (`CaffeNet`). Layers:
+    `"fc6"`, `"fc7"` (after their ReLU) and, when `fc8_dim` is given, the linear `"fc8"`. Where the
+    head is a softmax, its weights are the paper's fc8.
+    """
+
+    def __init__(
+        self, fc8_dim: int | None = None, lrn: str = "before_pool", front_end: str = "rgb"
+    ) -> None:
+        super().__init__()
+        if lrn not in ("before_pool", "after_pool"):
+            raise InputError(f"lrn must be 'before_pool' or 'after_pool', got {lrn!r}")
+        self.image_size = 227
+        self.lrn = lrn
+        # Caffe's weights and their first scale suit colours of 0 to 255 less their mean.
+        rgb = RGBFrontEnd(mean=0.45, scale=255.0)
+        self.front_end = GradientFrontEnd() if front_end == "gradient" else rgb
+        self.conv1 = nn.Conv2d(3, 96, 11, stride=4)
+        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
+        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
+        self.fc6 = nn.Linear(256 * 6 * 6, 4096)
+        self.fc7 = nn.Linear(4096, 4096)
+        self.fc8 = None if fc8_dim is None else nn.Linear(4096, fc8_dim)
+        self.layers = ("fc6", "fc7") if fc8_dim is None else ("fc6", "fc7", "fc8")
+        self.default_layer = self.layers[-1]
+        self.output_dim = 4096 if fc8_dim is None else fc8_dim
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # Caffe's: normal, 0.01 (fc6 and fc7 0.005); bias 0.1 where the ReLUs should start alive.
+        for name, module in self.named_children():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.normal_(module.weight, std=0.005 if name in ("fc6", "fc7") else 0.01)
+                assert module.bias is not None
+                nn.init.constant_(module.bias, 0.0 if name in ("conv1", "conv3", "fc8") else 0.1)
+
+    def _normalise_and_pool(self, x: Tensor) -> Tensor:
+        if self.lrn == "before_pool":
+            x = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
+            return F.max_pool2d(x, 3, stride=2)
+        x = F.max_pool2d(x, 3, stride=2)
+        return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
+
+    def embed(self, images: Tensor, layer: str | None = None) -> Tensor:
+        """Features (N, E) of a named layer; images (N, 3, 227, 227) in [0, 1]."""
+        name = _known_layer(layer or self.default_layer, self.layers)
+        x = self._normalise_and_pool(F.relu(self.conv1(self.front_end(images))))
+        x = self._normalise_and_pool(F.relu(self.conv2(x)))
+        x = F.relu(self.conv4(F.relu(self.conv3(x))))
+        x = F.max_pool2d(F.relu(self.conv5(x)), 3, stride=2).flatten(1)
+        x = F.dropout(F.relu(self.fc6(x)), 0.5, self.training)
+        if name == "fc6":
+            return x
+        x = F.dropout(F.relu(self.fc7(x)), 0.5, self.training)
+        if name == "fc7" or self.fc8 is None:
+            return x
+        features: Tensor = self.fc8(x)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(images)
+
+
+Backbone = CompactNet | AlexNet
+
+
+def build_backbone(config: TrainingConfig) -> Backbone:
+    """The network that the settings describe, with random weights from torch's generator."""
+    if config.backbone == "compact":
+        return CompactNet(
+            config.image_size, config.channels, config.embedding_dim, config.front_end
+        )
+    if config.image_size != 227:
+        raise InputError(f"alexnet needs image_size 227, got {config.image_size}")
+    fc8_dim = None if config.embedding_dim == 4096 else config.embedding_dim
+    return AlexNet(fc8_dim, front_end=config.front_end)
+
+
+def _known_layer(name: str, layers: tuple[str, ...]) -> str:
+    if name not in layers:
+        raise InputError(f"layer must be one of {', '.join(map(repr, layers))}, got {name!r}")
+    return name

@@ -1,0 +1,72 @@
+"""From stored uint8 frames to the float pixels that a network takes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cliquesim.errors import InputError
+
+
+def check_frames(frames: NDArray[Any]) -> None:
+    """uint8 (N, H, W, 3), N > 0."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0:
+        raise InputError(
+            f"frames must be uint8 of shape (N, H, W, 3), got {frames.dtype} {frames.shape}"
+        )
+
+
+def to_pixels(frames: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
+    """Frames (n, H, W, 3) as floats (n, 3, size, size) in [0, 1], low-pass filtered."""
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2)
+    # Only the CPU resizes uint8 itself, several times faster than floats.
+    if device.type != "cpu":
+        pixels = pixels.float()
+    if pixels.shape[2:] != (size, size):
+        pixels = F.interpolate(
+            pixels, (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+    return pixels.float().contiguous() / 255.0
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where asked for or, with "auto", where the device computes in it."""
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision == "auto" and _has_bfloat16(device):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Without the instructions torch emulates them, slower than float32.
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+
+
+@contextlib.contextmanager
+def limited_threads(num_threads: int | None) -> Iterator[None]:
+    """Let torch use `num_threads` processors within the block."""
+    if num_threads is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,327 @@
+"""Training on batches of cliques: Eq. (7) and (8), with exact resuming."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from cliquesim._files import PathLike
+from cliquesim.errors import InputError, RunError
+from cliquesim.training.augmentation import augment, sample_augmentation
+from cliquesim.training.checkpoints import (
+    TrainingState,
+    fingerprint,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from cliquesim.training.config import TrainingConfig
+from cliquesim.training.losses import CliqueHead, clique_loss
+from cliquesim.training.model import EmbeddingModel
+from cliquesim.training.optimizers import AveragedWeights, build_optimizer, learning_rate
+from cliquesim.training.pixels import check_frames, limited_threads, resolve_precision, to_pixels
+from cliquesim.training.sampling import (
+    CliqueSampler,
+    Draw,
+    as_pool,
+    labels_of_frames,
+    step_seed,
+)
+
+Progress = Callable[[int, int, float], object]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained network and how it got there.
+
+    Attributes
+    ----------
+    model
+        With the averaged weights, if the settings average them.
+    loss
+        (steps,) float64, the loss of every step.
+    resumed_from
+        Steps that came from a checkpoint.
+    seconds
+        Wall clock of the other steps.
+    precision
+        `"float32"` or `"bfloat16"`.
+    """
+
+    model: EmbeddingModel
+    loss: NDArray[np.float64]
+    resumed_from: int
+    seconds: float
+    precision: str
+
+
+def train(
+    frames: NDArray[Any],
+    membership: Any,
+    batches: ArrayLike | None = None,
+    *,
+    pool: ArrayLike | None = None,
+    sequence: ArrayLike | None = None,
+    category: ArrayLike | None = None,
+    config: TrainingConfig | None = None,
+    initial: EmbeddingModel | None = None,
+    checkpoint: PathLike | None = None,
+    progress: Progress | None = None,
+    device: str = "cpu",
+    num_threads: int | None = None,
+) -> TrainingResult:
+    """Train a network to tell the cliques of each batch apart (Sect. 2.4).
+
+    Each step takes one batch x_b, draws frames from its cliques, changes them at random and
+    makes one step on the loss. What a step draws depends on the seed and the step alone; a run
+    that goes on from a checkpoint equals the uninterrupted one bit for bit (same machine, same
+    number of threads, CPU).
+
+    Parameters
+    ----------
+    frames
+        uint8 (N, H, W, 3), may be memory-mapped.
+    membership
+        Sparse (K, P) of 0/1: cliques by pool rows.
+    batches
+        bool (B, K), the X of Eq. (1); None draws random cliques instead.
+    pool
+        int (P, 2): frame index and flip (0 or 1) of each row; None when P = N, none mirrored.
+    sequence
+        int (N,), for the boost of same-sequence negatives; None leaves it out.
+    category
+        int (N,): random batches stay within one; unused with `batches`.
+    config
+        `TrainingConfig()` by default.
+    initial
+        A model to start from, of the same architecture: a later round (Sect. 2.6).
+    checkpoint
+        File that is written every `checkpoint_every` steps, and taken up if it is there.
+    progress
+        Called after every step with (steps done, steps in all, loss).
+    device
+        Torch device.
+    num_threads
+        For torch; None leaves its own choice.
+
+    Raises
+    ------
+    InputError
+        Arrays that do not fit together; a checkpoint of other settings or data.
+    RunError
+        The loss became NaN or infinite.
+    KeyboardInterrupt
+        After Ctrl-C, when the step in progress is done and its checkpoint written.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from cliquesim.training import TrainingConfig, train
+    >>> frames = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> cliques = sp.csr_array(np.kron(np.eye(4), np.ones(3)))  # 4 cliques of 3 frames
+    >>> config = TrainingConfig(image_size=32, channels=(4, 8), steps=3, cliques_per_batch=4)
+    >>> train(frames, cliques, config=config).loss.shape
+    (3,)
+    """
+    config = TrainingConfig() if config is None else config
+    check_frames(frames)
+    frame, flip = as_pool(pool, len(frames))
+    sampler = _build_sampler(membership, batches, category, frame, len(frames), config)
+    sequence_of_row = labels_of_frames(sequence, frame, len(frames), "sequence")
+    place = torch.device(device)
+    cuda = [place] if place.type == "cuda" else []
+    with limited_threads(num_threads), torch.random.fork_rng(devices=cuda):
+        trainer = _Trainer(frames, frame, flip, sequence_of_row, sampler, config, place, initial)
+        if checkpoint is not None:
+            trainer.identify(batches)
+        return trainer.run(checkpoint, progress)
+
+
+def _build_sampler(
+    membership: Any,
+    batches: ArrayLike | None,
+    category: ArrayLike | None,
+    frame: NDArray[np.int64],
+    n_frames: int,
+    config: TrainingConfig,
+) -> CliqueSampler:
+    if membership.shape[1] != len(frame):
+        raise InputError(
+            f"membership must have a column for each of {len(frame)} pool rows, "
+            f"got shape {membership.shape}"
+        )
+    of_row = labels_of_frames(category, frame, n_frames, "category")
+    return CliqueSampler(membership, batches, of_row, config)
+
+
+class _Trainer:
+    """One training: the data, the network and the loop."""
+
+    def __init__(
+        self,
+        frames: NDArray[np.uint8],
+        frame: NDArray[np.int64],
+        flip: NDArray[np.bool_],
+        sequence: NDArray[np.int64] | None,
+        sampler: CliqueSampler,
+        config: TrainingConfig,
+        device: torch.device,
+        initial: EmbeddingModel | None,
+    ) -> None:
+        self.frames, self.frame, self.flip, self.sequence = frames, frame, flip, sequence
+        self.sampler, self.config, self.device = sampler, config, device
+        self.dtype = resolve_precision(config.precision, device)
+        self.generator = torch.Generator()
+        self.key = ""
+        self.initial = initial
+        self.model = EmbeddingModel.random(config)
+        backbone = self.model.backbone
+        if initial is not None:
+            backbone.load_state_dict(initial.backbone.state_dict())
+        backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        modules: dict[str, nn.Module] = {"backbone": backbone}
+        self.head: CliqueHead | None = None
+        if config.loss == "softmax":
+            torch.manual_seed(step_seed(config.seed, 0, torch_stream=True))
+            self.head = CliqueHead(sampler.n_cliques, backbone.output_dim).to(device)
+            modules["head"] = self.head
+        average = None if config.averaging == "none" else AveragedWeights(backbone, config)
+        optimizer = build_optimizer(config, list(modules.values()))
+        self.state = TrainingState(modules, optimizer, average, [])
+
+    def identify(self, batches: ArrayLike | None) -> None:
+        """Hash what the result depends on."""
+        some = np.linspace(0, len(self.frames) - 1, min(len(self.frames), 64)).astype(np.int64)
+        member = self.sampler.membership
+        weights = [] if self.initial is None else list(self.initial.backbone.state_dict().items())
+        self.key = fingerprint(
+            self.config,
+            {
+                "shape": np.array(self.frames.shape),
+                "frames": np.asarray(self.frames[some]),
+                "frame": self.frame,
+                "flip": self.flip,
+                "sequence": self.sequence,
+                "indptr": member.indptr,
+                "indices": member.indices,
+                "batches": None if batches is None else np.asarray(batches) != 0,
+                **{f"initial.{name}": value.cpu().numpy() for name, value in weights},
+            },
+        )
+
+    def run(self, checkpoint: PathLike | None, progress: Progress | None) -> TrainingResult:
+        state, config = self.state, self.config
+        if checkpoint is not None and has_checkpoint(checkpoint):
+            load_checkpoint(checkpoint, state, self.key)
+        resumed_from, saved_at = state.step, state.step
+        start = time.perf_counter()
+        with _deferred_interrupt() as interrupted:
+            while state.step < config.steps:
+                self.step(state.step)
+                due = state.step % config.checkpoint_every == 0 or state.step == config.steps
+                if checkpoint is not None and (due or interrupted.is_set()):
+                    save_checkpoint(checkpoint, state, self.key)
+                    saved_at = state.step
+                if interrupted.is_set():
+                    raise KeyboardInterrupt(f"training stopped; {saved_at} steps are saved")
+                if progress is not None:
+                    progress(state.step, config.steps, state.loss[-1])
+        seconds = time.perf_counter() - start
+        self.finish()
+        precision = str(self.dtype).removeprefix("torch.")
+        return TrainingResult(self.model, np.array(state.loss), resumed_from, seconds, precision)
+
+    def step(self, step: int) -> None:
+        config, state = self.config, self.state
+        draw = self.sampler.draw(step)
+        images = self.images(draw, step)
+        labels = torch.from_numpy(draw.labels).to(self.device)
+        cliques = torch.from_numpy(draw.cliques).to(self.device)
+        same_sequence, ignored = self.relations(draw)
+        torch.manual_seed(step_seed(config.seed, step, torch_stream=True))
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        backbone = state.modules["backbone"].train()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features = backbone(images)
+        loss = clique_loss(
+            config, features.float(), self.head, cliques, labels, same_sequence, ignored
+        )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RunError(
+                f"the loss became {value} in step {step + 1}: lower learning_rate "
+                f"(now {config.learning_rate:g})"
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimizer.step()
+        if state.average is not None:
+            state.average.update(backbone, step)
+        state.loss.append(value)
+
+    def images(self, draw: Draw, step: int) -> Tensor:
+        """The frames of a step, changed at random."""
+        config = self.config
+        pixels = to_pixels(self.frames[self.frame[draw.rows]], config.image_size, self.device)
+        self.generator.manual_seed(step_seed(config.seed, step))
+        flip = torch.from_numpy(self.flip[draw.rows])
+        sample = sample_augmentation(len(pixels), config.augmentation, self.generator, flip)
+        return augment(pixels, sample, config.augmentation)
+
+    def relations(self, draw: Draw) -> tuple[Tensor | None, Tensor | None]:
+        """Pairs of the same sequence, and pairs that count neither way (contrastive only)."""
+        if self.head is not None:
+            return None, None
+        ignored = torch.from_numpy(self.sampler.overlaps(draw)).to(self.device)
+        if self.sequence is None:
+            return None, ignored
+        of_row = self.sequence[draw.rows]
+        same = torch.from_numpy(of_row[:, None] == of_row[None, :])
+        return same.to(self.device), ignored
+
+    def finish(self) -> None:
+        """Put the averaged weights in place."""
+        backbone = self.model.backbone
+        if self.state.average is not None:
+            backbone.load_state_dict(self.state.average.tensors)
+        backbone.eval()
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Note the first Ctrl-C, so that a step ends before it takes effect; a second one acts.
+
+    Only in the main thread and where Python's own handler is in place.
+    """
+    noted = threading.Event()
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield noted
+        return
+
+    def note(number: int, stack: FrameType | None) -> None:
+        if noted.is_set():
+            raise KeyboardInterrupt
+        noted.set()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
