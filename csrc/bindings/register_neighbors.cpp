@@ -19,7 +19,7 @@ std::span<const std::int64_t> labels_view(const Labels& labels, const char* name
 py::tuple neighbors(const Array<float>& corpus, const std::optional<Array<float>>& queries,
                     std::int64_t k, std::int64_t n_bottom, bool correlation, const Labels& groups,
                     const Labels& query_groups, std::int64_t group_window, std::int64_t pool_radius,
-                    int num_threads, const py::object& progress) {
+                    const Labels& sequences, int num_threads, const py::object& progress) {
     require(k >= 0 && n_bottom >= 0, "k and n_bottom must be at least 0");
     NeighborSearch search;
     search.corpus = matrix_view(corpus, "X");
@@ -29,6 +29,7 @@ py::tuple neighbors(const Array<float>& corpus, const std::optional<Array<float>
     search.query_groups = labels_view(query_groups, "query_groups");
     search.group_window = group_window;
     search.pool_radius = pool_radius;
+    search.sequences = labels_view(sequences, "sequences");
 
     const std::int64_t rows = queries ? search.queries.rows : search.corpus.rows;
     Array<std::int64_t> indices({rows, k});
@@ -50,7 +51,7 @@ void register_neighbors(py::module_& module) {
                py::arg("queries").noconvert(), py::arg("k"), py::arg("n_bottom"),
                py::arg("correlation"), py::arg("groups").noconvert(),
                py::arg("query_groups").noconvert(), py::arg("group_window"), py::arg("pool_radius"),
-               py::arg("num_threads"), py::arg("progress"));
+               py::arg("sequences").noconvert(), py::arg("num_threads"), py::arg("progress"));
 }
 
 }  // namespace cliquesim::bindings

@@ -121,8 +121,11 @@ void check(const NeighborSearch& search, bool symmetric) {
     require(search.query_groups.empty() ||
                 static_cast<std::int64_t>(search.query_groups.size()) == search.queries.rows,
             "query_groups must have one label per query");
+    require(search.sequences.empty() || static_cast<std::int64_t>(search.sequences.size()) == n,
+            "sequences must have one label per row of X");
     require(search.pool_radius >= 0, "pool_radius must be at least 0");
-    const bool grouped = !search.groups.empty() && (symmetric || !search.query_groups.empty());
+    const bool grouped = (!search.groups.empty() || !search.sequences.empty()) &&
+                         (symmetric || !search.query_groups.empty());
     require(
         search.pool_radius == 0 || grouped || n == 0 || (!symmetric && search.queries.rows == 0),
         "pool_radius needs groups (and query_groups): the sequences to pool within");
@@ -140,7 +143,9 @@ NeighborFinder::NeighborFinder(const NeighborSearch& search, std::int64_t k, std
         require_finite_products(search_.queries, "queries", pool_);
     }
     if (search_.pool_radius > 0) {
-        reach_ = sequence_reach(search_.groups, search_.pool_radius, "groups");
+        reach_ = search_.sequences.empty()
+                     ? sequence_reach(search_.groups, search_.pool_radius, "groups")
+                     : sequence_reach(search_.sequences, search_.pool_radius, "sequences");
         query_reach_ = sequence_reach(search_.query_groups, search_.pool_radius, "query_groups");
         halo_ = symmetric_ ? reach_.radius() : std::min(reach_.radius(), query_reach_.radius());
     }

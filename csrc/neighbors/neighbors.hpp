@@ -19,8 +19,9 @@ struct NeighborSearch {
     // Rows of the same group are excluded; with a window >= 0 only those at most that many rows
     // apart.
     std::int64_t group_window = -1;
-    // Eq. (9) over -p..p within the groups, which must be contiguous then.
+    // Eq. (9) over -p..p within the sequences (empty: the groups), which must be contiguous then.
     std::int64_t pool_radius = 0;
+    std::span<const std::int64_t> sequences;  // per corpus row, or empty
 };
 
 // (M or N, k) and (M or N, n_bottom). Ordered by similarity (descending; ascending at the bottom),

@@ -50,6 +50,7 @@ def neighbors(
     *,
     queries: ArrayLike | None = None,
     query_groups: ArrayLike | None = None,
+    sequences: ArrayLike | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Neighbors:
     """Exact k most similar and n_bottom least similar rows of every row.
@@ -73,8 +74,8 @@ def neighbors(
         Exclude only those rows of the same group that are at most this many rows away.
     pool_radius : int
         p > 0: temporally pooled similarities, Eq. (9): the mean of s_(k+n)(l+n) over n = -p..p.
-        `groups` are the sequences; their rows must be contiguous and in time order. At the ends of
-        a sequence the window shrinks jointly.
+        The rows of a sequence must be contiguous and in time order. At the ends of a sequence the
+        window shrinks jointly.
     num_threads : int, optional
         All processors of this process by default.
     device : {"cpu"}
@@ -82,7 +83,10 @@ def neighbors(
     queries : (M, D) array, optional
         Find the neighbours of these rows among X instead. No row is excluded as the query itself.
     query_groups : (M,) int array, optional
-        Labels of the queries, in the same sense as `groups`.
+        Labels of the queries, in the same sense as `groups`; their sequences when pooling.
+    sequences : (N,) int array, optional
+        Label per row within which Eq. (9) pools, where that is not `groups`: for example frames and
+        their mirror images, which exclude each other but are two stretches of time.
     progress : callable, optional
         Gets the share of the work that is done, 0 to 1.
 
@@ -127,7 +131,8 @@ def neighbors(
             raise InputError("group_window needs groups")
         group_window = as_count(group_window, "group_window")
     pool_radius = as_count(pool_radius, "pool_radius")
-    if pool_radius and group_labels is None:
+    sequence_labels = as_groups(sequences, n, "sequences")
+    if pool_radius and group_labels is None and sequence_labels is None:
         raise InputError("pool_radius needs groups: the sequence of each row")
     if query_labels is not None and group_labels is None:
         raise InputError("query_groups needs groups")
@@ -144,6 +149,7 @@ def neighbors(
             query_labels,
             -1 if group_window is None else group_window,
             pool_radius,
+            sequence_labels,
             as_threads(num_threads),
             progress,
         )

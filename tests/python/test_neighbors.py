@@ -58,15 +58,18 @@ def reference(
     pool_radius: int = 0,
     queries: NDArray[Any] | None = None,
     query_groups: NDArray[Any] | None = None,
+    sequences: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], cs.Neighbors]:
     """The whole similarity matrix, which pairs are allowed, and the neighbours."""
     Q = X if queries is None else queries
     row_groups = groups if queries is None else query_groups
     S = similarity_matrix(X, Q, metric)
     if pool_radius:
-        assert groups is not None
-        assert row_groups is not None
-        S = pool(S, row_groups, groups, pool_radius)
+        col_runs = groups if sequences is None else sequences
+        row_runs = col_runs if queries is None else query_groups
+        assert col_runs is not None
+        assert row_runs is not None
+        S = pool(S, row_runs, col_runs, pool_radius)
     allowed = np.ones(S.shape, bool)
     if queries is None:
         np.fill_diagonal(allowed, False)
@@ -224,6 +227,24 @@ def test_ties_are_ordered_by_index(data: st.DataObject) -> None:
         arguments["groups"] = sequences(rng, n, data.draw(st.integers(1, 40)))
         arguments["group_window"] = data.draw(st.sampled_from([None, 0, 3]))
     assert_same(cs.neighbors(X, num_threads=2, **arguments), reference(X, **arguments)[2])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_windows_run_along_sequences_where_these_are_not_the_groups(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 9, size=7)
+    sequence = np.repeat(np.arange(7), lengths)
+    X = rng.normal(size=(2 * len(sequence), 12)).astype(np.float32)
+    arguments = {
+        "k": 9,
+        "n_bottom": 4,
+        "pool_radius": 2,
+        "groups": np.tile(sequence, 2),  # a frame and its mirror image exclude each other
+        "sequences": np.concatenate([sequence, sequence + 7]),
+    }
+    assert_correct(cs.neighbors(X, **arguments), reference(X, **arguments), 1e-5)
+    del arguments["groups"]
+    assert_correct(cs.neighbors(X, **arguments), reference(X, **arguments), 1e-5)
 
 
 @pytest.mark.parametrize("level", LEVELS)

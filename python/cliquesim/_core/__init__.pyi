@@ -39,6 +39,7 @@ def neighbors(
     query_groups: _I64 | None,
     group_window: int,
     pool_radius: int,
+    sequences: _I64 | None,
     num_threads: int,
     progress: _Progress,
 ) -> tuple[_I64, _F32, _I64, _F32]: ...
