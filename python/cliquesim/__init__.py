@@ -11,11 +11,16 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+from cliquesim import datasets, evaluation
+from cliquesim.corpus import Corpus
 from cliquesim.linkage import linkage
 from cliquesim.neighbors import Neighbors, neighbors
 
 __all__ = [
+    "Corpus",
     "Neighbors",
+    "datasets",
+    "evaluation",
     "linkage",
     "neighbors",
 ]

@@ -1,0 +1,374 @@
+"""The corpus: frames of one size, and which sequence, category and moment each comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cliquesim._files import PathLike, hash_array, hash_json, save_array
+from cliquesim._validation import as_choice, as_count, as_groups, as_real
+from cliquesim.corpus import store
+from cliquesim.corpus.build import BuildOptions, Built, file_state, open_or_build
+from cliquesim.corpus.folder import plan_folder
+from cliquesim.corpus.images import CropRule
+from cliquesim.corpus.jobs import planned_jobs
+from cliquesim.errors import InputError
+
+Progress = Callable[[float], object]
+
+_MAX_WORKERS = 32
+_MAX_SIDE = 4096
+
+
+class Corpus:
+    """Frames of one size with the sequence, the category and the moment of each.
+
+    Make one with `from_folder`, `from_videos`, `from_manifest`, `from_arrays` or `load`.
+
+    Attributes
+    ----------
+    frames : uint8 (N, H, W, 3)
+        RGB pixels; memory-mapped and read-only when the corpus lies on disk.
+    sequence : int64 (N,)
+        Index into `sequence_names`. The frames of a sequence are consecutive, in order of time.
+    frame : int64 (N,)
+        Number of the frame in its sequence: from the file name, or of the decoded video frame.
+    category : int64 (N,)
+        Index into `category_names`; all 0, and the one name "", when there are no categories.
+    sequence_names, category_names : list of str
+        A sequence's name includes its category: "walk/clip07".
+    paths : list of str
+        Path of each frame relative to the folder; "video.avi#12" for a frame of a video.
+    rejected : list of (str, str)
+        What was left out, and why.
+    notes : list of str
+        What was decided on the way (boxes found, files ignored).
+    folder : pathlib.Path or None
+        Where it lies on disk.
+    """
+
+    def __init__(
+        self,
+        frames: NDArray[np.uint8],
+        sequence: NDArray[np.int64],
+        frame: NDArray[np.int64],
+        category: NDArray[np.int64],
+        sequence_names: Sequence[str],
+        category_names: Sequence[str],
+        paths: Sequence[str],
+        rejected: Iterable[tuple[str, str]] = (),
+        notes: Iterable[str] = (),
+        folder: Path | None = None,
+    ) -> None:
+        self.frames = frames
+        self.sequence = sequence
+        self.frame = frame
+        self.category = category
+        self.sequence_names = list(sequence_names)
+        self.category_names = list(category_names)
+        self.paths = list(paths)
+        self.rejected = [(str(path), str(reason)) for path, reason in rejected]
+        self.notes = list(notes)
+        self.folder = folder
+        self._frames_hash: str | None = None
+        self._keeper: Any = None
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: PathLike,
+        size: tuple[int, int] = (96, 96),
+        *,
+        boxes: PathLike | None = "auto",
+        box_scale: float = 1.1,
+        fit: str = "crop",
+        cache: PathLike | None = None,
+        max_rejected: float = 0.05,
+        num_workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Corpus:
+        """Read a folder of images.
+
+        The folder that holds the frames is their sequence, the one above it (below `path`) its
+        category, if there is one. Names are sorted naturally (frame2 before frame10). Hidden
+        files are skipped, files that are no images by their name too; links are followed, every
+        folder once. A file that cannot be decoded is left out and listed in `rejected`.
+
+        Parameters
+        ----------
+        path : path
+            The folder.
+        size : (int, int)
+            Height and width of the frames in pixels.
+        boxes : "auto", None or path
+            Folder with `CATEGORY/SEQUENCE.bb` (`cliquesim.datasets.olympic_sports`); "auto" takes
+            `path/../bboxes` where that is there, and says so in `notes`; None takes whole frames.
+        box_scale : float
+            The crop is this many times the longer side of the box, about its centre; outside the
+            picture the edge pixels are repeated. Boxes refer to the picture turned upright.
+        fit : "crop" or "pad"
+            Without a box: the largest centred part of the right aspect, or the whole frame with
+            repeated edge pixels.
+        cache : path, optional
+            Folder to keep the decoded frames in. They are used again while the files' names,
+            sizes and dates and the settings are the same. By default a temporary folder.
+        max_rejected : float
+            Largest share of frames that may be left out.
+        num_workers : int, optional
+            Decoding threads; by default one per processor.
+        progress : callable, optional
+            Called with the finished share, from 0 to 1.
+
+        Raises
+        ------
+        InputError
+            No such folder, no images in it, a malformed box file (named with its line), or more
+            unreadable frames than `max_rejected` (the first ones are listed).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp()) / "walk" / "clip"
+        >>> folder.mkdir(parents=True)
+        >>> for i in range(3):
+        ...     Image.new("RGB", (64, 48)).save(folder / f"{i}.png")
+        >>> Corpus.from_folder(folder.parent.parent, size=(32, 32))
+        Corpus(3 frames of 32 x 32, 1 sequences, 1 categories)
+        """
+        options = _options(size, box_scale, fit, cache, max_rejected, num_workers, progress)
+        plan = plan_folder(Path(path), boxes if boxes in (None, "auto") else Path(boxes))
+        inputs = [
+            [row.name, *file_state(row.file)[1:], row.sequence, row.frame, row.box]
+            for row in plan.rows
+        ]
+        built = open_or_build(
+            plan,
+            lambda: planned_jobs(plan, options.rule, options.num_workers),
+            ["folder", inputs, plan.rejected],
+            options,
+        )
+        return cls._from_built(built)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        frames: ArrayLike,
+        sequence: ArrayLike | None = None,
+        frame: ArrayLike | None = None,
+        category: ArrayLike | None = None,
+        paths: Sequence[str] | None = None,
+    ) -> Corpus:
+        """Take frames that are in memory (or memory-mapped) already.
+
+        Parameters
+        ----------
+        frames : uint8 (N, H, W, 3)
+            RGB pixels; not copied.
+        sequence : (N,) of int or str, optional
+            Sequence of each frame; by default all frames are one sequence. The frames of a
+            sequence must be consecutive.
+        frame : (N,) of int, optional
+            Rising within each sequence; by default 0, 1, 2, ... in each.
+        category : (N,) of int or str, optional
+            Category of each frame.
+        paths : N strings, optional
+            Names of the frames; by default "SEQUENCE/FRAME".
+
+        Examples
+        --------
+        >>> Corpus.from_arrays(np.zeros((4, 8, 8, 3), np.uint8), sequence=["a", "a", "b", "b"])
+        Corpus(4 frames of 8 x 8, 2 sequences)
+        """
+        pixels = np.asarray(frames)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise InputError(
+                "frames must be uint8 of shape (N, H, W, 3), "
+                f"got {pixels.dtype} of shape {pixels.shape}"
+            )
+        n = len(pixels)
+        if n == 0:
+            raise InputError("frames is empty")
+        categories, category_names = _numbered(category, n, "category", "")
+        sequences, sequence_names = _numbered(sequence, n, "sequence", "0")
+        starts = np.flatnonzero(np.diff(sequences, prepend=-1))
+        if len(starts) != len(sequence_names):
+            raise InputError("sequence: the frames of a sequence must be consecutive")
+        lengths = np.diff(starts, append=n)
+        counted = np.arange(n) - np.repeat(starts, lengths)
+        given = as_groups(frame, n, "frame") if frame is not None else None
+        numbers = counted if given is None else given
+        falls = (np.diff(numbers) <= 0) & (np.diff(sequences) == 0)
+        if falls.any():
+            raise InputError(
+                f"frame must rise within a sequence, but row {int(np.argmax(falls)) + 1} does not"
+            )
+        if paths is None:
+            paths = [f"{sequence_names[s]}/{f}" for s, f in zip(sequences, numbers, strict=True)]
+        elif len(paths) != n:
+            raise InputError(f"paths must have {n} entries, got {len(paths)}")
+        return cls(pixels, sequences, numbers, categories, sequence_names, category_names, paths)
+
+    @classmethod
+    def load(cls, folder: PathLike, verify: bool = False) -> Corpus:
+        """Open a corpus that `save` or a `cache` left in `folder`, without its source files.
+
+        Raises InputError when it is missing, unfinished, damaged (`verify` reads every pixel to
+        find out) or of another format version.
+        """
+        return cls._from_built(Built(store.read(Path(folder), verify), Path(folder), None))
+
+    def save(self, folder: PathLike) -> None:
+        """Write frames.npy, frames.csv and corpus.json into `folder`."""
+        folder = Path(folder)
+        header = {
+            "inputs": None,
+            "sequence_names": self.sequence_names,
+            "category_names": self.category_names,
+            "rejected": self.rejected,
+            "notes": self.notes,
+        }
+        with store.locked(folder):
+            (folder / store.HEADER).unlink(missing_ok=True)
+            save_array(folder / store.FRAMES, self.frames)
+            store.write_table(folder, self.paths, self.sequence, self.frame, self.category, header)
+
+    @classmethod
+    def _from_built(cls, built: Built) -> Corpus:
+        stored, folder, keeper = built
+        header = stored.header
+        corpus = cls(
+            stored.frames,
+            stored.sequence,
+            stored.frame,
+            stored.category,
+            header["sequence_names"],
+            header["category_names"],
+            stored.paths,
+            header["rejected"],
+            header["notes"],
+            folder,
+        )
+        corpus._frames_hash = header["files"][store.FRAMES]["sha256"]
+        corpus._keeper = keeper
+        return corpus
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, indices: Any) -> NDArray[np.uint8]:
+        """Pixels of the given rows."""
+        return np.asarray(self.frames[indices])
+
+    def __repr__(self) -> str:
+        n, height, width, _ = self.frames.shape
+        parts = [f"{n} frames of {height} x {width}", f"{self.n_sequences} sequences"]
+        if self.has_categories:
+            parts.append(f"{len(np.unique(self.category))} categories")
+        if self.rejected:
+            parts.append(f"{len(self.rejected)} rejected")
+        return f"Corpus({', '.join(parts)})"
+
+    @property
+    def n_sequences(self) -> int:
+        """Number of sequences that have a frame here."""
+        return len(np.unique(self.sequence))
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether the frames are divided into categories."""
+        return self.category_names != [""]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, sequences, frame numbers, categories and names."""
+        if self._frames_hash is None:
+            self._frames_hash = hash_array(self.frames)
+        arrays = [hash_array(a) for a in (self.sequence, self.frame, self.category)]
+        names = [self.sequence_names, self.category_names, self.paths]
+        return hash_json([self._frames_hash, arrays, names])
+
+    def subset(self, rows: ArrayLike) -> Corpus:
+        """The corpus of some rows, given as a mask (N,) or as rising indices.
+
+        Sequence and category keep their indices and names. A run of consecutive rows is a view;
+        other rows are copied into memory.
+        """
+        chosen = np.asarray(rows)
+        if chosen.dtype == bool:
+            if chosen.shape != (len(self),):
+                raise InputError(f"mask must have shape ({len(self)},), got {chosen.shape}")
+            chosen = np.flatnonzero(chosen)
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+            raise InputError("subset takes a mask or a list of row indices")
+        if len(chosen) == 0:
+            raise InputError("subset: no rows chosen")
+        if (np.diff(chosen) <= 0).any() or chosen[0] < 0 or chosen[-1] >= len(self):
+            raise InputError(f"subset: indices must rise and lie in [0, {len(self)})")
+        first, last = int(chosen[0]), int(chosen[-1])
+        where: Any = slice(first, last + 1) if last - first + 1 == len(chosen) else chosen
+        part = Corpus(
+            self.frames[where],
+            self.sequence[where],
+            self.frame[where],
+            self.category[where],
+            self.sequence_names,
+            self.category_names,
+            [self.paths[row] for row in chosen.tolist()],
+            self.rejected,
+            self.notes,
+        )
+        part._keeper = self._keeper
+        return part
+
+
+def _options(
+    size: tuple[int, int],
+    box_scale: float,
+    fit: str,
+    cache: PathLike | None,
+    max_rejected: float,
+    num_workers: int | None,
+    progress: Progress | None,
+) -> BuildOptions:
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise InputError(f"size must be (height, width), got {size!r}")
+    height, width = (as_count(side, "size", minimum=1) for side in size)
+    if max(height, width) > _MAX_SIDE:
+        raise InputError(f"size must be at most {_MAX_SIDE} pixels a side, got {size}")
+    rule = CropRule(
+        (height, width),
+        as_real(box_scale, "box_scale", 0.1, 10.0),
+        as_choice(fit, "fit", ("crop", "pad")),
+    )
+    if num_workers is None:
+        num_workers = min(_MAX_WORKERS, len(os.sched_getaffinity(0)))
+    return BuildOptions(
+        rule,
+        as_real(max_rejected, "max_rejected", 0.0, 1.0),
+        as_count(num_workers, "num_workers", minimum=1),
+        None if cache is None else Path(cache),
+        progress,
+    )
+
+
+def _numbered(
+    values: ArrayLike | None, n: int, name: str, default: str
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Labels as indices in order of appearance, and their names."""
+    if values is None:
+        return np.zeros(n, dtype=np.int64), [default]
+    array = np.asarray(values)
+    if array.shape != (n,) or array.dtype.kind not in "iuU":
+        raise InputError(
+            f"{name} must be {n} integers or strings, got {array.dtype} of shape {array.shape}"
+        )
+    names = {value: i for i, value in enumerate(dict.fromkeys(array.tolist()))}
+    indices = np.array([names[value] for value in array.tolist()], dtype=np.int64)
+    return indices, [str(value) for value in names]

@@ -1,0 +1,125 @@
+"""Video files through PyAV (extra `video`): frames in decoding order, numbered from 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliquesim.errors import MissingExtraError
+
+VIDEO_SUFFIXES = frozenset(
+    (
+        ".avi",
+        ".mp4",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".ts",
+        ".mts",
+        ".ogv",
+        ".3gp",
+    )
+)
+
+# A container's own count of frames is trusted up to this share, and its duration to a second.
+_COUNT_TOLERANCE = 0.02
+
+
+class VideoError(Exception):
+    """A file that cannot be decoded as a video at all; the text is the reason."""
+
+
+class Video:
+    """One open video file: iterate `frames()` once; afterwards `shortfall()` says what is wrong."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._container = container
+        self._stream = stream
+        self._error: str | None = None
+        self.n_decoded = 0
+        self.n_announced = _announced_frames(container, stream)
+
+    def frames(self) -> Iterator[tuple[int, NDArray[np.uint8] | Any]]:
+        """Yield (frame number, decoded frame) up to the end or to the first damage.
+
+        Decoding stops at an undecodable packet, because later frame numbers would be unsure.
+        """
+        import av
+
+        decoder = self._container.decode(self._stream)
+        while True:
+            try:
+                frame = next(decoder)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, ValueError) as error:
+                self._error = str(getattr(error, "strerror", None) or error)
+                return
+            yield self.n_decoded, frame
+            self.n_decoded += 1
+
+    def shortfall(self) -> str | None:
+        """Why the video has fewer frames than its header says, or None."""
+        count = f"{self.n_decoded} frames could be decoded"
+        if self._error is not None:
+            return f"damaged after {count} ({self._error})"
+        missing = self.n_announced - self.n_decoded
+        if missing > max(1.0, _COUNT_TOLERANCE * self.n_announced):
+            return f"ends early: {count}, its header announces {self.n_announced}"
+        return None
+
+
+@contextmanager
+def open_video(path: Path, num_threads: int = 1) -> Iterator[Video]:
+    """Open a video file; VideoError says why it is none."""
+    av = require_av()
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VideoError(f"not a readable video ({reason})") from error
+    with container:
+        if not container.streams.video:
+            raise VideoError("has no video stream")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = num_threads
+        yield Video(container, stream)
+
+
+def require_av() -> Any:
+    """The module `av`, or the error that says which extra brings it."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("av", "video", "Reading video files") from error
+    return av
+
+
+def rgb(frame: Any) -> NDArray[np.uint8]:
+    """Pixels of a decoded frame, (H, W, 3)."""
+    array: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return array
+
+
+def _announced_frames(container: Any, stream: Any) -> int:
+    """Frames that the header announces; 0 when it does not say."""
+    if stream.frames:
+        return int(stream.frames)
+    rate = stream.average_rate
+    if stream.duration and rate:
+        return max(0, int((float(stream.duration * stream.time_base) - 1.0) * float(rate)))
+    # The container's duration is that of its longest stream, so it counts only when alone.
+    if container.duration and rate and len(container.streams) == 1:
+        return max(0, int((container.duration / 1e6 - 1.0) * float(rate)))
+    return 0
