@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 from cliquesim import datasets, evaluation
 from cliquesim.corpus import Corpus
+from cliquesim.features import hog
 from cliquesim.linkage import linkage
 from cliquesim.neighbors import Neighbors, neighbors
 
@@ -21,6 +22,7 @@ __all__ = [
     "Neighbors",
     "datasets",
     "evaluation",
+    "hog",
     "linkage",
     "neighbors",
 ]

@@ -25,6 +25,14 @@ def _busy_loop(count: int, fail_at: int, num_threads: int, progress: _Progress) 
 
 # --- hog ---
 
+def hog(
+    frames: NDArray[np.uint8],  # (N, H, W, 1 or 3)
+    features: _F32,  # (N, h, w, 31), written
+    cell_size: int,
+    num_threads: int,
+    progress: _Progress,
+) -> None: ...
+
 # --- whitening ---
 
 # --- neighbors ---

@@ -1,0 +1,66 @@
+// First half of HOG: per pixel the strongest channel's gradient, its magnitude and orientation bin.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "hog/hog.hpp"
+
+namespace cliquesim::hog {
+
+inline constexpr int num_orientations = 18;
+
+// Signed orientation bin round(angle / 20 degrees) of an integer gradient, |dx|, |dy| <= 255.
+// P/Q is the smallest fraction above tan(10, 30, 50, 70 degrees) with P, Q <= 255, so that
+// b / a > tan exactly if Q b >= P a, without rounding. Straight up and
+// down are ties, which the first of the equally good bins (80 and 260 degrees) wins. A zero
+// gradient gets some bin, with weight 0.
+inline std::uint8_t orientation_bin(std::int32_t dx, std::int32_t dy) {
+    const std::int32_t a = dx < 0 ? -dx : dx;
+    const std::int32_t b = dy < 0 ? -dy : dy;
+    std::int32_t quadrant = 0;  // 0 to 4: bin of (|dx|, |dy|)
+    quadrant += 17 * b >= 3 * a ? 1 : 0;
+    quadrant += 168 * b >= 97 * a ? 1 : 0;
+    quadrant += 73 * b >= 87 * a ? 1 : 0;
+    quadrant += 4 * b >= 11 * a ? 1 : 0;
+    const std::int32_t upper = dx < 0 ? 9 - quadrant : quadrant;
+    const std::int32_t lower = dx > 0 ? 18 - quadrant : 9 + quadrant;
+    const std::int32_t bin = dy < 0 ? lower : upper;
+    return static_cast<std::uint8_t>(bin == num_orientations ? 0 : bin);
+}
+
+// Gradients of one frame, row by row. Every pass is a plain loop over contiguous planes of small
+// integers, which compilers vectorise.
+class GradientRows {
+  public:
+    // Rows are extended to `extended_width` by repeating the last gradient (voc-release's rule for
+    // widths that are no multiple of the cell size).
+    GradientRows(std::int64_t height, std::int64_t width, int channels,
+                 std::int64_t extended_width);
+
+    void start_frame(const std::uint8_t* frame);
+    // Gradient row y, 1 <= y <= height - 2; rows must be asked for in rising order.
+    void compute(std::int64_t y);
+
+    // Valid for 1 <= x <= extended_width - 2.
+    const float* magnitude() const { return magnitude_.data(); }
+    const std::uint8_t* orientation() const { return orientation_.data(); }
+
+  private:
+    void load_row(std::int64_t y);
+    const std::uint8_t* plane(std::int64_t y, int channel) const {
+        return planes_.data() + ((y % 3) * channels_ + channel) * width_;
+    }
+
+    std::int64_t height_, width_, extended_width_;
+    int channels_;
+    const std::uint8_t* frame_ = nullptr;
+    std::int64_t loaded_ = 0;           // rows of the frame that were split into planes
+    std::vector<std::uint8_t> planes_;  // the last three rows, one plane per channel
+    std::vector<std::int16_t> dx_, dy_;
+    std::vector<std::int32_t> squared_;
+    std::vector<float> magnitude_;
+    std::vector<std::uint8_t> orientation_;
+};
+
+}  // namespace cliquesim::hog

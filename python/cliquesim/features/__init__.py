@@ -1,0 +1,7 @@
+"""Descriptors of frames: HOG and its whitening (Sect. 2.1)."""
+
+from __future__ import annotations
+
+from cliquesim.features.hog import hog
+
+__all__ = ["hog"]

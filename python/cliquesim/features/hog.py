@@ -1,0 +1,139 @@
+"""UoCTTI HOG descriptors (Sect. 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliquesim import _core
+from cliquesim._device import check_device
+from cliquesim._validation import as_count, as_threads
+from cliquesim.errors import InputError
+
+HOG_CHANNELS = 31
+_CHUNK_BYTES = 1 << 26
+
+
+def hog_shape(height: int, width: int, cell_size: int = 8) -> tuple[int, int]:
+    """Rows and columns of the descriptor of a `height` x `width` frame.
+
+    ``round(pixels / cell_size) - 2`` with halves rounded up, as C and MATLAB do.
+
+    Raises
+    ------
+    InputError
+        The frame has fewer than 3 x 3 cells (or pixels).
+    """
+    rows, cols = ((2 * side + cell_size) // (2 * cell_size) - 2 for side in (height, width))
+    if min(rows, cols) < 1 or min(height, width) < 3:
+        needed = max(3, (5 * cell_size + 1) // 2)
+        raise InputError(
+            f"images of {height} x {width} pixels are too small for HOG with cell_size={cell_size}:"
+            f" at least 3 x 3 cells, that is {needed} x {needed} pixels, are needed"
+        )
+    return rows, cols
+
+
+def hog(
+    images: NDArray[np.uint8],
+    cell_size: int = 8,
+    num_threads: int | None = None,
+    device: str = "cpu",
+    progress: Callable[[float], object] | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """UoCTTI HOG of every frame, by the rules of voc-release (Felzenszwalb et al. 2010).
+
+    Per cell 18 signed orientations, 9 unsigned ones and 4 texture energies. The strongest channel's
+    central difference votes into the nearest of 18 orientations (decided exactly, in integers; the
+    earlier channel wins ties) and bilinearly into 4 cells; cells are normalised by their four 2 x 2
+    neighbourhoods and clipped at 0.2; the outermost cells only serve to normalise.
+
+    Parameters
+    ----------
+    images : uint8 array, (N, H, W, 3) RGB or (N, H, W) grey
+        May be memory-mapped, read-only or not contiguous; it is never copied as a whole.
+    cell_size : int
+        Side of a cell in pixels.
+    num_threads : int, optional
+        Threads; all processors of this process by default. Frames are spread over them, the result
+        does not depend on it.
+    device : {"cpu", "cuda"}
+    progress : callable, optional
+        Gets the finished share, 0 to 1, a few times a second.
+    out : float32 array (N, h, w, 31), C-contiguous, optional
+        Where to write (for example a memory-mapped file).
+
+    Returns
+    -------
+    float32 array (N, h, w, 31), h = round(H / cell_size) - 2, w = round(W / cell_size) - 2
+
+    Raises
+    ------
+    InputError
+        Not uint8, wrong shape, or frames of fewer than 3 x 3 cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cliquesim as cs
+    >>> frames = np.random.default_rng(0).integers(0, 256, (10, 96, 64, 3), dtype=np.uint8)
+    >>> cs.hog(frames).shape
+    (10, 10, 6, 31)
+    """
+    check_device(device, "hog")
+    cell_size = as_count(cell_size, "cell_size", minimum=1)
+    threads = as_threads(num_threads)
+    frames = _as_frames(images)
+    shape = (frames.shape[0], *hog_shape(frames.shape[1], frames.shape[2], cell_size), HOG_CHANNELS)
+    features = np.empty(shape, np.float32) if out is None else _check_out(out, shape)
+    for start, stop in _chunks(frames):
+        chunk = np.ascontiguousarray(frames[start:stop])
+        report = _part(progress, start / len(frames), stop / len(frames))
+        _core.hog(chunk, features[start:stop], cell_size, threads, report)
+    return features if out is None else out
+
+
+def _as_frames(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    array = np.asarray(images)
+    if array.dtype != np.uint8:
+        raise InputError(f"images must be uint8 (0 to 255), got dtype {array.dtype}")
+    if array.ndim == 3:
+        return array[..., np.newaxis]
+    if array.ndim == 4 and array.shape[3] == 3:
+        return array
+    raise InputError(
+        "images must have shape (N, H, W, 3), RGB, or (N, H, W), grey; got shape "
+        f"{array.shape} (one frame is images[np.newaxis])"
+    )
+
+
+def _check_out(out: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    array: NDArray[Any] = np.asarray(out)
+    if array.dtype != np.float32 or array.shape != shape:
+        raise InputError(
+            f"out must be float32 with shape {shape}, got {array.dtype} with shape {array.shape}"
+        )
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise InputError("out must be C-contiguous and writeable")
+    return array
+
+
+def _chunks(frames: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+    """All frames at once, or blocks to copy if the array is not contiguous."""
+    step = max(1, len(frames))
+    if not frames.flags.c_contiguous:
+        step = max(1, _CHUNK_BYTES // max(1, frames[0].nbytes)) if len(frames) else 1
+    for start in range(0, len(frames), step):
+        yield start, min(start + step, len(frames))
+
+
+def _part(
+    progress: Callable[[float], object] | None, begin: float, end: float
+) -> Callable[[float], object] | None:
+    if progress is None:
+        return None
+    return lambda fraction: progress(begin + (end - begin) * fraction)
