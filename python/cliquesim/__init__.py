@@ -16,6 +16,7 @@ from cliquesim.corpus import Corpus
 from cliquesim.features import hog
 from cliquesim.linkage import linkage
 from cliquesim.neighbors import Neighbors, neighbors
+from cliquesim.temporal import pooled_similarity
 
 __all__ = [
     "Corpus",
@@ -25,4 +26,5 @@ __all__ = [
     "hog",
     "linkage",
     "neighbors",
+    "pooled_similarity",
 ]

@@ -1,2 +1,17 @@
+# Addresses are those of device memory that the caller owns and keeps alive until `stream` has
+# finished; `stream` is a cudaStream_t.
+_Side = tuple[int, int, int, int]  # positions (int64), before, after (int32), their count
+
 def device_status() -> tuple[int, str]:
     """CUDA devices that this process can use, and the reason when there is none."""
+
+def pool(
+    products: int,
+    product_stride: int,
+    rows: _Side,
+    cols: _Side,
+    out: int,
+    out_stride: int,
+    device: int,
+    stream: int,
+) -> None: ...

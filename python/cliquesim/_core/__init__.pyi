@@ -10,6 +10,7 @@ _Progress = Callable[[float], object] | None
 _F32 = NDArray[np.float32]
 _F64 = NDArray[np.float64]
 _I64 = NDArray[np.int64]
+_I32 = NDArray[np.int32]
 
 simd_level: str
 
@@ -66,3 +67,18 @@ def linkage_vectors(
 # --- batches ---
 
 # --- temporal ---
+
+def pooled_similarity(
+    features: _F32,
+    col_features: _F32,
+    rows: _I64,
+    cols: _I64,
+    sequence: _I64,
+    radius: int,
+    correlation: bool,
+    num_threads: int,
+    progress: _Progress,
+) -> _F32: ...
+def window_plan(
+    requests: _I64, sequence: _I64, radius: int, name: str
+) -> tuple[_I64, _I64, _I64, _I32, _I32]: ...
