@@ -195,8 +195,8 @@ def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_render_leaves_nothing(tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
-        assert (done, total) == (2, 6)
+    def interrupt(share: float) -> None:
+        assert share == pytest.approx(1 / 3)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -204,10 +204,10 @@ def test_an_interrupted_render_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_counts_frames(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    demo.render(tmp_path / "d", 1, 3, 2, size=32, progress=lambda d, t: seen.append((d, t)))
-    assert seen == [(2, 6), (4, 6), (6, 6)]
+def test_progress_ends_at_one(tmp_path: Path) -> None:
+    seen: list[float] = []
+    demo.render(tmp_path / "d", 1, 3, 2, size=32, progress=seen.append)
+    assert seen == pytest.approx([1 / 3, 2 / 3, 1.0])
 
 
 def test_rest_pose_hangs_the_limbs_straight_down() -> None:

@@ -117,11 +117,10 @@ def _render_frames(
     sequences: dict[str, list[str]],
     settings: tuple[int, int, int],
     workers: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[float], object] | None,
 ) -> dict[str, dict[str, RenderedSequence]]:
     """Render every sequence, each in a thread of its own: NumPy and OpenCV release the GIL."""
     clips = {category: load_clip(category) for category in sequences}
-    frames, total = settings[0], settings[0] * sum(map(len, sequences.values()))
     with ThreadPoolExecutor(workers) as pool:
         jobs = {
             (category, name): pool.submit(
@@ -134,7 +133,7 @@ def _render_frames(
             for done, job in enumerate(as_completed(jobs.values()), start=1):
                 job.result()
                 if progress is not None:
-                    progress(done * frames, total)
+                    progress(done / len(jobs))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -165,7 +164,7 @@ def render(
     size: int = 128,
     seed: int = 0,
     num_workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Demo:
     """Render a corpus of moving athletes with exact labels.
 
@@ -189,7 +188,7 @@ def render(
     num_workers : int, optional
         Threads, each with a sequence of its own; default: all processors.
     progress : callable, optional
-        Called with the frames rendered so far and their total number after every sequence.
+        Called after every sequence with the share of the frames that are rendered.
 
     Returns
     -------
