@@ -29,14 +29,13 @@ inline std::uint8_t orientation_bin(std::int32_t dx, std::int32_t dy) {
     return static_cast<std::uint8_t>(bin == num_orientations ? 0 : bin);
 }
 
-// Gradients of one frame, row by row. Every pass is a plain loop over contiguous planes of small
+// Gradients of one frame, row by row. Every pass is a plain loop over contiguous planes of
 // integers, which compilers vectorise.
 class GradientRows {
   public:
     // Rows are extended to `extended_width` by repeating the last gradient (voc-release's rule for
     // widths that are no multiple of the cell size).
-    GradientRows(std::int64_t height, std::int64_t width, int channels,
-                 std::int64_t extended_width);
+    GradientRows(std::int64_t width, int channels, std::int64_t extended_width);
 
     void start_frame(const std::uint8_t* frame);
     // Gradient row y, 1 <= y <= height - 2; rows must be asked for in rising order.
@@ -48,17 +47,16 @@ class GradientRows {
 
   private:
     void load_row(std::int64_t y);
-    const std::uint8_t* plane(std::int64_t y, int channel) const {
-        return planes_.data() + ((y % 3) * channels_ + channel) * width_;
+    // The pixel before the first exists, so that every difference can be formed.
+    std::uint8_t* plane(std::int64_t y, int channel) {
+        return planes_.data() + ((y % 3) * channels_ + channel) * plane_stride_ + 1;
     }
 
-    std::int64_t height_, width_, extended_width_;
+    std::int64_t width_, extended_width_, plane_stride_;
     int channels_;
     const std::uint8_t* frame_ = nullptr;
     std::int64_t loaded_ = 0;           // rows of the frame that were split into planes
     std::vector<std::uint8_t> planes_;  // the last three rows, one plane per channel
-    std::vector<std::int16_t> dx_, dy_;
-    std::vector<std::int32_t> squared_;
     std::vector<float> magnitude_;
     std::vector<std::uint8_t> orientation_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -24,6 +25,19 @@ constexpr std::int64_t block_size = copies * num_orientations * corners;
 constexpr float norm_epsilon = 1e-4F;
 constexpr float clip = 0.2F;
 constexpr float texture_weight = 0.2357F;
+
+// The bilinear vote of one pixel; GCC's and Clang's vector type, one register on every processor.
+using Corners = float __attribute__((vector_size(corners * sizeof(float))));
+
+Corners load(const float* from) {
+    Corners value;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+}
+
+void store(float* to, Corners value) {
+    std::memcpy(to, &value, sizeof(value));
+}
 
 std::size_t size(std::int64_t n) {
     return static_cast<std::size_t>(n);
@@ -80,7 +94,7 @@ Describer::Describer(const Frames& frames, std::int64_t cell_size)
       height_(frames.height),
       cell_rows_(cells_along(frames.height, cell_size)),
       cell_cols_(cells_along(frames.width, cell_size)),
-      gradients_(frames.height, frames.width, frames.channels, cell_cols_ * cell_size),
+      gradients_(frames.width, frames.channels, cell_cols_ * cell_size),
       shares_(size(cell_size * corners)),
       weights_(size(cell_size * corners)),
       votes_(size((cell_cols_ + 1) * block_size)),
@@ -138,8 +152,7 @@ void Describer::vote_row(std::int64_t y) {
         for (std::int64_t x = begin; x < end; ++x) {
             const std::int64_t copy = x % copies;
             float* vote = votes + (copy * num_orientations + orientation[x]) * corners;
-            for (std::int64_t c = 0; c < corners; ++c)
-                vote[c] += magnitude[x] * weights[(x - start) * corners + c];
+            store(vote, load(vote) + magnitude[x] * load(weights + (x - start) * corners));
         }
     }
 }
