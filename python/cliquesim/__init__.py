@@ -12,6 +12,14 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from cliquesim import datasets, evaluation
+from cliquesim.batches import (
+    BatchSelection,
+    BatchWarning,
+    RelaxedSolution,
+    batch_objective,
+    select_batches,
+    solve_relaxed,
+)
 from cliquesim.corpus import Corpus
 from cliquesim.features import hog
 from cliquesim.linkage import linkage
@@ -19,12 +27,18 @@ from cliquesim.neighbors import Neighbors, neighbors
 from cliquesim.temporal import pooled_similarity
 
 __all__ = [
+    "BatchSelection",
+    "BatchWarning",
     "Corpus",
     "Neighbors",
+    "RelaxedSolution",
+    "batch_objective",
     "datasets",
     "evaluation",
     "hog",
     "linkage",
     "neighbors",
     "pooled_similarity",
+    "select_batches",
+    "solve_relaxed",
 ]

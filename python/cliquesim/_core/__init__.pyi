@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,62 @@ def linkage_vectors(
 # --- cliques ---
 
 # --- batches ---
+
+def merge_samples(offsets: _I64, indices: _I64, samples: int) -> tuple[_I64, _I64, _F64]: ...
+def objective_terms(
+    X: _F64,
+    similarity: _F64,
+    offsets: _I64,
+    indices: _I64,
+    weights: _F64,
+    p: float,
+    smoothing: float,
+    num_threads: int,
+) -> tuple[float, float, float]: ...
+def greedy_batches(
+    first: _I64,
+    cliques_per_batch: int,
+    similarity: _F64,
+    offsets: _I64,
+    indices: _I64,
+    weights: _F64,
+    lambda1: float,
+    lambda2: float,
+    p: float,
+    num_threads: int,
+) -> tuple[_I64, _F64, _I64, bool]: ...
+def swap_batches(
+    starts: _I64,
+    cliques_per_batch: int,
+    similarity: _F64,
+    offsets: _I64,
+    indices: _I64,
+    weights: _F64,
+    lambda1: float,
+    lambda2: float,
+    p: float,
+    kicks: int,
+    seed: int,
+    time_limit: float,
+    num_threads: int,
+) -> tuple[_I64, _F64, _I64, bool]: ...
+def solve_relaxed(
+    linear: _F64,
+    start: _F64,
+    cliques_per_batch: float,
+    similarity: _F64,
+    offsets: _I64,
+    indices: _I64,
+    weights: _F64,
+    lambda1: float,
+    lambda2: float,
+    p: float,
+    smoothing: float,
+    tolerance: float,
+    max_iterations: int,
+    time_limit: float,
+    num_threads: int,
+) -> tuple[_F64, float, str, dict[str, Any]]: ...
 
 # --- temporal ---
 

@@ -1,0 +1,208 @@
+"""The convex problem of one CCCP step, Eq. (5)-(6), by the native solver or a reference one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cliquesim import _core
+from cliquesim._validation import as_choice, as_count, as_matrix, as_real, as_threads
+from cliquesim.batches.problem import (
+    BatchProblem,
+    Float,
+    as_problem,
+    is_positive_semidefinite,
+    smallest_eigenvalue,
+)
+from cliquesim.batches.result import RelaxedSolution
+from cliquesim.errors import InputError
+
+SOLVERS = ("native", "ipopt", "clarabel", "mosek")
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How one CCCP step is solved."""
+
+    lambda1: float
+    lambda2: float
+    smoothing: float
+    tol: float = 1e-8
+    max_iterations: int = 200
+    solver: str = "native"
+    num_threads: int = 0
+
+
+def check_solver(solver: str) -> str:
+    """One of SOLVERS that this version can run."""
+    as_choice(solver, "solver", SOLVERS)
+    if solver == "mosek":
+        raise InputError(
+            "solver='mosek' is not available in this version; use 'native', or as a reference "
+            "'ipopt' or 'clarabel' (pip install 'cliquesim[reference]')"
+        )
+    return solver
+
+
+def grad_v(X: Float, similarity: Float, lambda3: float) -> Float:
+    """Gradient of v, Eq. (4): 2 X o (1 diag(S')) + lambda3 (2 X - 1). Printed with lambda3 = 1."""
+    return 2.0 * X * np.diag(similarity) + lambda3 * (2.0 * X - 1.0)
+
+
+def solve_relaxed(
+    X_t: ArrayLike,
+    membership: Any,
+    similarity: ArrayLike,
+    r: float,
+    lambda1: float,
+    lambda2: float,
+    lambda3: float,
+    p: float = 1 / 16,
+    smoothing: float = 0.0,
+    tol: float = 1e-8,
+    solver: str = "native",
+    max_iterations: int = 200,
+    time_limit: float | None = None,
+    num_threads: int | None = None,
+) -> RelaxedSolution:
+    """Solve the convex problem of one CCCP step, Eq. (5)-(6), linearised at `X_t`.
+
+    Minimises ``u(X) - <X, grad v(X_t)>``, u and v as in Eq. (3)-(4), over X in [0, 1] whose rows
+    sum to r.
+
+    Parameters
+    ----------
+    X_t : (B, K)
+        Where v is linearised; the native solver also starts near it.
+    membership : (K, N) of 0 and 1, sparse or dense
+        C, the samples of each clique.
+    similarity : (K, K)
+        S', positive semi-definite.
+    r : float
+        Cliques per batch.
+    lambda1, lambda2, lambda3 : float, at least 0
+    p : float in (0, 1]
+    smoothing : float, at least 0
+        eps > 0 replaces t^p by ``((t+eps)^p - eps^p) / ((1+eps)^p - eps^p)``, which equals it at 0
+        and 1 and has a finite slope at 0.
+    tol : float
+        Bound on the row sums' error, the relative gradient of the Lagrangian and the relative gap.
+    solver : {"native", "ipopt", "clarabel"}
+        "native" is the structured interior-point method; the others are references for small
+        problems (extra ``reference``).
+    max_iterations : int
+    time_limit : float, optional
+        Seconds.
+    num_threads : int, optional
+        All processors by default. The result does not depend on it.
+
+    Returns
+    -------
+    RelaxedSolution
+        ``X``, ``objective``, ``status``, ``info``. r outside [0, K] gives status INFEASIBLE.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, NaN, S' with a negative eigenvalue, negative lambdas.
+    MissingExtraError
+        The package of a reference solver is missing.
+
+    Examples
+    --------
+    >>> import numpy as np, cliquesim as cs
+    >>> S, C = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.1], [0.0, 0.1, 1.0]]), np.eye(3)
+    >>> step = cs.solve_relaxed(np.full((1, 3), 2 / 3), C, S, 2, 0.1, 0.1, 0.1)
+    >>> step.status, step.X.round(2)
+    ('SOLVED', array([[0.68, 0.32, 1.  ]]))
+    """
+    problem = as_problem(membership, similarity, p)
+    X = as_matrix(X_t, "X_t", np.float64)
+    if X.shape[0] < 1 or X.shape[1] != problem.n_cliques:
+        raise InputError(
+            f"X_t must have one row per batch and {problem.n_cliques} columns, one per clique, "
+            f"got shape {X.shape}"
+        )
+    settings = StepSettings(
+        as_real(lambda1, "lambda1", 0.0),
+        as_real(lambda2, "lambda2", 0.0),
+        as_real(smoothing, "smoothing", 0.0),
+        as_real(tol, "tol", 1e-14, 1.0),
+        as_count(max_iterations, "max_iterations", 1),
+        check_solver(solver),
+        as_threads(num_threads),
+    )
+    if not is_positive_semidefinite(problem.similarity):
+        raise InputError(
+            "similarity must be positive semi-definite, its smallest eigenvalue is "
+            f"{smallest_eigenvalue(problem.similarity):g}; add that to the diagonal or clip it"
+        )
+    linear = grad_v(X, problem.similarity, as_real(lambda3, "lambda3", 0.0))
+    limit = 0.0 if time_limit is None else as_real(time_limit, "time_limit", 1e-9)
+    return solve_step(problem, linear, X, as_real(r, "r"), settings, limit)
+
+
+def solve_step(
+    problem: BatchProblem,
+    linear: Float,
+    start: Float,
+    r: float,
+    settings: StepSettings,
+    time_limit: float = 0.0,
+) -> RelaxedSolution:
+    """Eq. (5)-(6) with `linear` = grad v(X_t); S' is taken to be positive semi-definite."""
+    begin = time.perf_counter()
+    n_batches, n_cliques = linear.shape
+    if not 0 <= r <= n_cliques:
+        infeasible = np.full((n_batches, n_cliques), np.nan)
+        info = {"reason": f"no row of [0, 1]^{n_cliques} sums to r = {r:g}"}
+        return RelaxedSolution(infeasible, np.inf, "INFEASIBLE", _single_point(info, settings))
+    if r in (0, n_cliques):
+        X = np.full((n_batches, n_cliques), r / n_cliques)
+        value = relaxed_objective(problem, X, linear, settings)
+        info = {"reason": "the row sums leave a single point"}
+        return RelaxedSolution(X, value, "SOLVED", _single_point(info, settings))
+    if settings.solver == "native":
+        X, value, status, info = _core.solve_relaxed(
+            np.ascontiguousarray(linear),
+            np.ascontiguousarray(start),
+            float(r),
+            *problem.arrays,
+            settings.lambda1,
+            settings.lambda2,
+            problem.p,
+            settings.smoothing,
+            settings.tol,
+            settings.max_iterations,
+            time_limit,
+            settings.num_threads,
+        )
+        return RelaxedSolution(X, value, status, {"solver": "native", **info})
+    from cliquesim.batches.reference import solve_reference
+
+    solution = solve_reference(problem, linear, start, r, settings, time_limit)
+    if np.isfinite(solution.X).all():
+        solution.objective = relaxed_objective(problem, solution.X, linear, settings)
+        error = np.abs(solution.X.sum(axis=1) - r).max()
+        solution.info["primal_residual"] = float(error)
+    solution.info["times"] = {"total": time.perf_counter() - begin}
+    return solution
+
+
+def relaxed_objective(
+    problem: BatchProblem, X: Float, linear: Float, settings: StepSettings
+) -> float:
+    """u(X) - <X, linear>, Eq. (5)."""
+    off_diagonal, batch, total = problem.terms(X, settings.smoothing, settings.num_threads)
+    similarity = off_diagonal + float((X * X * np.diag(problem.similarity)).sum())
+    coverage = settings.lambda1 * batch + settings.lambda2 * total
+    return similarity - coverage - float((X * linear).sum())
+
+
+def _single_point(info: dict[str, Any], settings: StepSettings) -> dict[str, Any]:
+    zeros = {"iterations": 0, "primal_residual": 0.0, "dual_residual": 0.0, "gap": 0.0}
+    return {"solver": settings.solver, **zeros, "times": {"total": 0.0}, **info}

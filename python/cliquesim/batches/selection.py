@@ -1,0 +1,423 @@
+"""Selection of batches of mutually distant cliques, Sect. 2.3."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cliquesim._device import check_device
+from cliquesim._validation import as_choice, as_count, as_real, as_threads
+from cliquesim.batches.cccp import (
+    CccpResult,
+    CccpSettings,
+    integrality,
+    noisy_start,
+    run_cccp,
+)
+from cliquesim.batches.problem import (
+    BatchProblem,
+    Float,
+    Int,
+    as_problem,
+    default_lambda,
+    make_positive_semidefinite,
+)
+from cliquesim.batches.relaxed import StepSettings, check_solver
+from cliquesim.batches.result import BatchSelection, BatchWarning
+from cliquesim.batches.search import DiscreteSearch
+from cliquesim.errors import InputError
+
+# Above either, the dense interior point is too costly and greedy starts with exchanges take over.
+MAX_DENSE_BYTES = 2 << 30  # of the B factors, 8 B K^2
+MAX_DENSE_CLIQUES = 1500
+
+
+def select_batches(
+    membership: Any,
+    similarity: ArrayLike,
+    n_batches: int,
+    cliques_per_batch: int,
+    lambda1: float | None = None,
+    lambda2: float | None = None,
+    lambda3: float | None = None,
+    p: float = 1 / 16,
+    method: str = "cccp",
+    mode: str = "default",
+    solver: str = "native",
+    psd: str = "shift",
+    smoothing: float | None = None,
+    n_starts: int | None = None,
+    local_search: bool = True,
+    seed: int = 0,
+    time_limit: float | None = None,
+    num_threads: int | None = None,
+    device: str = "cpu",
+    progress: Callable[[float], object] | None = None,
+) -> BatchSelection:
+    """Select B batches of r mutually distant cliques that together cover many samples, Eq. (1)-(2).
+
+    CCCP solves the relaxed problem along a growing lambda3, each row is rounded to its r largest
+    entries, and exchanges of single cliques lower Eq. (1) further. The best of several starts is
+    kept, greedy and random ones among them.
+
+    Parameters
+    ----------
+    membership : (K, N) of 0 and 1, sparse or dense
+        C, the samples of each clique.
+    similarity : (K, K)
+        S', mean similarity of the samples of two cliques; only its symmetric part matters.
+    n_batches, cliques_per_batch : int
+        B and r.
+    lambda1, lambda2 : float, optional
+        Weights in Eq. (1) of the coverage of each batch and of all batches together, as printed.
+        By default ``2 (r - 1) sigma / m``, with sigma the standard deviation of S' off the diagonal
+        and m the mean size of a clique: the coverage of a clique then weighs as much as its
+        similarities to the others in its batch.
+    lambda3 : float, optional
+        Last weight of ``||X - 0.5||^2``, reached geometrically from a hundredth of it. By default
+        10 times the larger of ``2 (r - 1) sigma`` and ``lambda1 m``. mode="paper": constant, 1.
+    p : float in (0, 1]
+    method : {"cccp", "greedy", "random"}
+        How batches are made before `local_search`.
+    mode : {"default", "paper"}
+        "paper" is the printed method: no smoothing, `psd` = "project", one start, one lambda3, no
+        exchanges. It ignores `psd`, `smoothing`, `n_starts` and `local_search`.
+    solver : {"native", "ipopt", "clarabel"}
+        For the convex problems, see `solve_relaxed`.
+    psd : {"shift", "project"}
+        How S' is made positive semi-definite for CCCP: a diagonal shift, which leaves Eq. (1) as it
+        is, or clipping of its eigenvalues. The result is always scored with the given S'.
+    smoothing : float, optional
+        eps of the smoothed t^p while relaxing, 1 by default; see `solve_relaxed`.
+    n_starts : int, optional
+        Starts of the search. Those of "greedy" begin with a random first clique, but for the first
+        one; "cccp" adds as many starts to its own, half greedy and half random. Default 10 for
+        "cccp", else 1.
+    local_search : bool
+        Improve every start by exchanges until none helps; else the starts compete as they are.
+        ``method="random", local_search=False`` gives random batches.
+    seed : int
+    time_limit : float, optional
+        Seconds; the best selection so far is returned.
+    num_threads : int, optional
+        All processors by default. The result does not depend on it, unless the time limit cuts.
+    device : {"cpu"}
+    progress : callable, optional
+        Gets the fraction that is done.
+
+    Returns
+    -------
+    BatchSelection
+
+    Warns
+    -----
+    BatchWarning
+        Identical batches; batches that cover few of the samples (n_batches too small).
+
+    Raises
+    ------
+    InputError
+        More cliques per batch than cliques, an empty clique, NaN, shapes that do not fit.
+
+    Notes
+    -----
+    Beyond K = 1500 or 2 GiB of factors (8 B K^2 bytes) method "cccp" runs greedy starts and
+    exchanges alone, and ``info["message"]`` says so.
+
+    Examples
+    --------
+    >>> import numpy as np, cliquesim as cs
+    >>> S = np.array([[1.0, 0.9, 0.1, 0.0], [0.9, 1.0, 0.0, 0.1], [0.1, 0.0, 1.0, 0.8],
+    ...               [0.0, 0.1, 0.8, 1.0]])
+    >>> selection = cs.select_batches(np.eye(4), S, n_batches=2, cliques_per_batch=2)
+    >>> sorted(selection.batches.tolist())
+    [[0, 3], [1, 2]]
+    """
+    check_device(device, "select_batches")
+    settings = _Settings(
+        method=as_choice(method, "method", ("cccp", "greedy", "random")),
+        mode=as_choice(mode, "mode", ("default", "paper")),
+        solver=check_solver(solver),
+        psd=as_choice(psd, "psd", ("shift", "project")),
+        smoothing=1.0 if smoothing is None else as_real(smoothing, "smoothing", 0.0),
+        n_starts=as_count(
+            (10 if method == "cccp" else 1) if n_starts is None else n_starts, "n_starts", 1
+        ),
+        local_search=bool(local_search),
+        seed=as_count(seed, "seed"),
+        time_limit=None if time_limit is None else as_real(time_limit, "time_limit", 1e-9),
+        progress=progress,
+    )
+    if settings.mode == "paper":
+        settings = replace(settings, psd="project", smoothing=0.0, n_starts=1, local_search=False)
+    problem = as_problem(membership, similarity, p)
+    r = as_count(cliques_per_batch, "cliques_per_batch", 1)
+    _check_sizes(problem, r)
+    unit = default_lambda(problem, r)
+    search = DiscreteSearch(
+        problem,
+        unit if lambda1 is None else as_real(lambda1, "lambda1", 0.0),
+        unit if lambda2 is None else as_real(lambda2, "lambda2", 0.0),
+        as_count(n_batches, "n_batches", 1),
+        r,
+        as_threads(num_threads),
+    )
+    if lambda3 is not None:
+        lambda3 = as_real(lambda3, "lambda3", 0.0)
+    return _Selection(settings, search, unit, lambda3).run()
+
+
+def _check_sizes(problem: BatchProblem, r: int) -> None:
+    if r > problem.n_cliques:
+        raise InputError(f"cliques_per_batch={r}, but there are only {problem.n_cliques} cliques")
+    empty = np.flatnonzero(np.diff(problem.offsets) == 0)
+    if empty.size:
+        raise InputError(f"membership has no sample in row {empty[0]}: an empty clique")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    method: str
+    mode: str
+    solver: str
+    psd: str
+    smoothing: float
+    n_starts: int
+    local_search: bool
+    seed: int
+    time_limit: float | None
+    progress: Callable[[float], object] | None
+
+
+@dataclass
+class _Selection:
+    """One call of select_batches: what was tried so far and the best of it."""
+
+    settings: _Settings
+    search: DiscreteSearch
+    unit: float
+    lambda3: float | None
+    begin: float = field(default_factory=time.perf_counter)
+    best: Int | None = None
+    best_objective: float = np.inf
+    comparison: dict[str, float] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
+    complete: bool = True
+    cccp: CccpResult | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> BatchSelection:
+        settings = self.settings
+        rng = np.random.default_rng(settings.seed)
+        if settings.method == "cccp":
+            self._cccp()
+        if settings.mode == "default" or settings.method != "cccp":
+            self._starts(rng)
+        if settings.method == "cccp":
+            self._compare(rng)
+        self._report(1.0)
+        return self._result()
+
+    # ---- parts ----
+
+    def _starts(self, rng: np.random.Generator) -> None:
+        """Greedy and random starts, improved by exchanges."""
+        n, method = self.settings.n_starts, self.settings.method
+        n_random = {"greedy": 0, "random": n, "cccp": n // 2}[method]
+        starts = []
+        if n - n_random:
+            greedy = self._timed("greedy", lambda: self.search.greedy(rng, n - n_random))
+            self._offer("greedy", greedy.cliques[0], float(greedy.objectives[0]))
+            for cliques, value in zip(greedy.cliques[1:], greedy.objectives[1:], strict=True):
+                self._offer(None, cliques, float(value))
+            starts.append(greedy.cliques)
+        if n_random:
+            random = self.search.random(rng, n_random)
+            self._offer("random", random[0])
+            for cliques in random[1:]:
+                self._offer(None, cliques)
+            starts.append(random)
+        if not self.settings.local_search:
+            return
+        for name, cliques in zip(self._names(n - n_random, n_random), starts, strict=True):
+            self._improve(name, cliques)
+
+    @staticmethod
+    def _names(n_greedy: int, n_random: int) -> list[str]:
+        return ["greedy"] * bool(n_greedy) + ["random"] * bool(n_random)
+
+    def _improve(self, name: str, cliques: Int) -> None:
+        improved = self._timed(
+            "swaps",
+            lambda: self.search.improve(
+                cliques, seed=self.settings.seed, time_limit=self._remaining()
+            ),
+        )
+        self.complete &= improved.complete
+        best = improved.best
+        self._offer(f"{name}+swaps", improved.cliques[best], float(improved.objectives[best]))
+
+    def _cccp(self) -> None:
+        message = self._too_large()
+        if message:
+            self.info["message"] = message
+            return
+        search, settings = self.search, self.settings
+        S, shift = make_positive_semidefinite(search.problem.similarity, settings.psd)
+        self.info["psd_shift"] = shift
+        convex = search.problem.with_similarity(S)
+        shape = (search.n_batches, search.problem.n_cliques, search.cliques_per_batch)
+        path = self._lambda3_path()
+        step = StepSettings(
+            search.lambda1,
+            search.lambda2,
+            settings.smoothing,
+            tol=1e-5,
+            solver=settings.solver,
+            num_threads=search.num_threads,
+        )
+        deadline = None if settings.time_limit is None else self.begin + 0.7 * settings.time_limit
+        self.cccp = self._timed(
+            "cccp",
+            lambda: run_cccp(
+                convex,
+                noisy_start(*shape, CccpSettings.noise, settings.seed),
+                search.cliques_per_batch,
+                step,
+                CccpSettings(path, 30 if settings.mode == "paper" else 3),
+                lambda X: search.objective(search.round(X)),
+                deadline,
+                lambda fraction: self._report(0.8 * fraction),
+            ),
+        )
+        rounded = search.round(self.cccp.X)
+        self._offer("cccp", rounded)
+        if settings.local_search:
+            self._improve("cccp", rounded[None])
+
+    def _lambda3_path(self) -> tuple[float, ...]:
+        if self.settings.mode == "paper":
+            return (1.0 if self.lambda3 is None else self.lambda3,)
+        mean_size = float(self.search.problem.clique_sizes.mean())
+        weight = max(self.unit, self.search.lambda1) * mean_size
+        last = 10.0 * weight if self.lambda3 is None else self.lambda3
+        return tuple((last * np.geomspace(0.01, 1.0, 8)).tolist())
+
+    def _too_large(self) -> str | None:
+        n_cliques = self.search.problem.n_cliques
+        factors = 8 * self.search.n_batches * n_cliques**2
+        if n_cliques <= MAX_DENSE_CLIQUES and factors <= MAX_DENSE_BYTES:
+            return None
+        return (
+            f"K = {n_cliques} cliques in B = {self.search.n_batches} batches are beyond the dense "
+            f"interior point (K <= {MAX_DENSE_CLIQUES}, {factors / 2**30:.1f} of "
+            f"{MAX_DENSE_BYTES / 2**30:.0f} GiB of factors): greedy starts and exchanges instead"
+        )
+
+    def _compare(self, rng: np.random.Generator) -> None:
+        """What the other ways reach, for the report; in mode "paper" they do not compete."""
+        if self.settings.mode != "paper":
+            return
+        kept = self.best, self.best_objective
+        greedy, random = self.search.greedy(rng, 1).cliques, self.search.random(rng, 1)
+        self._offer("greedy", greedy[0])
+        self._offer("random", random[0])
+        self._improve("greedy", greedy)
+        self._improve("random", random)
+        self.best, self.best_objective = kept
+
+    # ---- bookkeeping ----
+
+    def _offer(self, name: str | None, cliques: Int, value: float | None = None) -> None:
+        if value is None:
+            value = self.search.objective(cliques)
+        if name is not None:
+            self.comparison[name] = value
+        if self.best is None or value < self.best_objective:
+            self.best, self.best_objective = cliques, value
+
+    def _timed(self, name: str, call: Callable[[], Any]) -> Any:
+        begin = time.perf_counter()
+        value = call()
+        self.times[name] = self.times.get(name, 0.0) + time.perf_counter() - begin
+        return value
+
+    def _remaining(self) -> float:
+        """Seconds for a kernel; 0 is no limit, so a spent budget is a tiny one."""
+        if self.settings.time_limit is None:
+            return 0.0
+        return max(self.settings.time_limit - (time.perf_counter() - self.begin), 1e-6)
+
+    def _report(self, fraction: float) -> None:
+        if self.settings.progress is not None:
+            self.settings.progress(fraction)
+
+    def _status(self) -> str:
+        if not self.complete:
+            return "TIME_LIMIT"
+        return "SOLVED" if self.cccp is None else self.cccp.status
+
+    def _result(self) -> BatchSelection:
+        assert self.best is not None
+        search, problem = self.search, self.search.problem
+        X = search.binary(self.best)
+        similarity, batch, total = problem.terms(X, num_threads=search.num_threads)
+        terms = {
+            "similarity": similarity,
+            "batch_coverage": -search.lambda1 * batch,
+            "total_coverage": -search.lambda2 * total,
+        }
+        used = np.asarray(X.any(axis=0))
+        coverage = problem.covered(used)
+        distinct = len(np.unique(self.best, axis=0))
+        self.times["total"] = time.perf_counter() - self.begin
+        lambda3 = 0.0 if self.cccp is None else self._lambda3_path()[-1]
+        relaxed: Float | None = None if self.cccp is None else self.cccp.X
+        self.info |= {
+            "regime": "discrete" if self.cccp is None else "dense interior point",
+            "comparison": self.comparison,
+            "coverage": coverage,
+            "cliques_used": float(used.mean()),
+            "monotone": self.cccp is None or self.cccp.monotone,
+            "times": self.times,
+        }
+        _warn(search, distinct, coverage)
+        return BatchSelection(
+            X=X,
+            X_relaxed=relaxed,
+            objective=sum(terms.values()),
+            objective_terms=terms,
+            history=[] if self.cccp is None else self.cccp.history,
+            integrality=1.0 if relaxed is None else integrality(relaxed, search.cliques_per_batch),
+            n_distinct_batches=distinct,
+            lambdas={"lambda1": search.lambda1, "lambda2": search.lambda2, "lambda3": lambda3},
+            status=self._status(),
+            info=self.info,
+        )
+
+
+def _warn(search: DiscreteSearch, distinct: int, coverage: float) -> None:
+    if distinct < search.n_batches:
+        why = (
+            "every batch holds all cliques"
+            if search.cliques_per_batch == search.problem.n_cliques
+            else "raise lambda2, lower n_batches or cliques_per_batch"
+        )
+        warnings.warn(
+            f"only {distinct} of the {search.n_batches} batches are distinct: {why}",
+            BatchWarning,
+            stacklevel=5,
+        )
+    if coverage < 0.66:
+        warnings.warn(
+            f"the batches cover only {coverage:.0%} of the cliques' samples: n_batches="
+            f"{search.n_batches} is too small, or lambda2 too low",
+            BatchWarning,
+            stacklevel=5,
+        )
