@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image
 from scipy import sparse
 
 from cliquesim.errors import InputError, MissingExtraError
-from cliquesim.report import ReportData, data, grid, write_report
+from cliquesim.report import ReportData, data, grid, sections, write_report
 
 pytest.importorskip("matplotlib", reason="needs the extra report")
 pytest.importorskip("jinja2", reason="needs the extra report")
@@ -190,7 +192,10 @@ def test_constant_features_do_not_break_it(tmp_path: Path) -> None:
         ({"sequence": np.zeros(3, dtype=np.int64)}, "sequence must have shape"),
         ({"features": {"hog": np.zeros((3, 4))}}, r"features\['hog'\] must have shape"),
         ({"batches": np.zeros((2, 7), dtype=bool)}, r"batches must have shape \(B, 30\)"),
-        ({"membership": np.ones((2, 7))}, "membership must have 120 columns"),
+        (
+            {"membership": np.ones((2, 7))},
+            r"membership must have 120 columns, one per frame \(or 240",
+        ),
         ({"category": ["run"]}, "category must have 120 entries, got 1"),
         ({"frames": np.zeros((120, 8, 8, 3))}, "frames must be uint8"),
         ({"metric": "euclidean"}, "metric must be one of"),
@@ -269,6 +274,23 @@ def test_clique_statistics_by_hand() -> None:
     assert statistics.same_sequence == pytest.approx(2 / 4)  # pairs 01, 12 of 01, 12, 13, 23
     assert (statistics.batches, statistics.per_batch, statistics.distinct) == (2, 1, 1)
     assert (statistics.cliques_used, statistics.frames_used) == (0.5, 0.4)
+
+
+def test_mirrored_members_count_as_their_frame(tmp_path: Path) -> None:
+    membership = np.array([[1, 1, 0, 0, 0, 1], [0, 0, 0, 1, 0, 0]])
+    mirrored = ReportData(
+        frames=np.zeros((3, 8, 8, 3), np.uint8), sequence=np.arange(3), membership=membership
+    )
+    statistics = data.clique_statistics(mirrored)
+    assert statistics.sizes.tolist() == [3, 1]
+    assert statistics.covered == 1.0
+    assert statistics.same_sequence == 0.0
+    mirrored.frames[0, :, :4] = 255  # the left half of frame 0, the right half of its mirror image
+    tiles = sections.cliques(mirrored)["tiles"]
+    encoded = base64.b64decode(tiles[1]["average"].partition(",")[2])
+    picture = np.asarray(Image.open(io.BytesIO(encoded)).convert("L"))
+    assert picture[:, :40].max() < 20
+    assert picture[:, -40:].min() > 235
 
 
 def test_queries_are_spread_and_repeatable() -> None:

@@ -45,8 +45,8 @@ class ReportData:
     auc : mapping, optional
         What `cliquesim evaluate --json` prints: `mean_auc`, `per_category`, `anchors` and, for the
         ROC curves, `curves` ({method: {"fpr": [...], "tpr": [...]}}).
-    membership : scipy.sparse matrix or ndarray, (K, N), optional
-        Which frames a clique holds (Sect. 2.2).
+    membership : scipy.sparse matrix or ndarray, (K, N) or (K, 2N), optional
+        Which frames a clique holds (Sect. 2.2); columns N..2N-1 stand for the mirrored frames.
     batches : ndarray of bool, (B, K), optional
         Which cliques a batch holds: X of Eq. (1).
     rejected : sequence of (path, reason)
@@ -101,9 +101,10 @@ class ReportData:
                 raise InputError(
                     f"features[{name!r}] must have shape ({n}, E), got {features.shape}"
                 )
-        if self.membership is not None and self.membership.shape[1] != n:
+        if self.membership is not None and self.membership.shape[1] not in (n, 2 * (n or 0)):
             raise InputError(
-                f"membership must have {n} columns, one per frame, got {self.membership.shape[1]}"
+                f"membership must have {n} columns, one per frame (or {2 * (n or 0)} with the "
+                f"mirrored frames), got {self.membership.shape[1]}"
             )
         if self.batches is not None:
             if self.membership is None:
@@ -250,12 +251,14 @@ def clique_statistics(data: ReportData) -> CliqueStatistics:
     from scipy import sparse
 
     C = sparse.csr_matrix(data.membership)
-    K, N = C.shape
+    K = C.shape[0]
+    N = data.n_frames or C.shape[1]
+    frames = C.indices % N
     sizes = np.diff(C.indptr)
     same = sequences = None
     if data.sequence is not None:
         rows = np.repeat(np.arange(K), sizes)
-        groups = np.unique(np.asarray(data.sequence), return_inverse=True)[1][C.indices]
+        groups = np.unique(np.asarray(data.sequence), return_inverse=True)[1][frames]
         counts = sparse.coo_matrix((np.ones(len(rows)), (rows, groups))).tocsr()
         pairs = float((sizes * (sizes - 1)).sum())
         same = float((counts.data * (counts.data - 1)).sum() / pairs) if pairs else 0.0
@@ -264,12 +267,12 @@ def clique_statistics(data: ReportData) -> CliqueStatistics:
     used = np.zeros(K, dtype=bool) if X is None else X.any(axis=0)
     return CliqueStatistics(
         sizes=sizes,
-        covered=len(np.unique(C.indices)) / N,
+        covered=len(np.unique(frames)) / N,
         sequences=sequences,
         same_sequence=same,
         batches=0 if X is None else len(X),
         per_batch=0 if X is None or not len(X) else int(X.sum(axis=1).max()),
         distinct=0 if X is None else len(np.unique(X, axis=0)),
         cliques_used=float(used.mean()) if K else 0.0,
-        frames_used=len(np.unique(C[np.flatnonzero(used)].indices)) / N,
+        frames_used=len(np.unique(frames[np.repeat(used, sizes)])) / N,
     )

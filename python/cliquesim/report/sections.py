@@ -244,11 +244,14 @@ def cliques(data: ReportData) -> Section:
         members = np.sort(C.indices[C.indptr[clique] : C.indptr[clique + 1]])
         if not len(members):
             continue
-        shown = members[np.linspace(0, len(members) - 1, min(4, len(members))).astype(int)]
+        pictures = data.frames[members % len(data.frames)]
+        mirrored = members >= len(data.frames)
+        pictures[mirrored] = pictures[mirrored][:, :, ::-1]
+        shown = pictures[np.linspace(0, len(members) - 1, min(4, len(members))).astype(int)]
         section["tiles"].append(
             {
-                "average": data_uri(to_image(average(data.frames[members]), _TILE)),
-                "members": data_uri(strip([data.frames[i] for i in shown], _TILE // 2, gap=0)),
+                "average": data_uri(to_image(average(pictures), _TILE)),
+                "members": data_uri(strip(list(shown), _TILE // 2, gap=0)),
                 "shown": len(shown),
                 "size": len(members),
             }
@@ -269,7 +272,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
         if isinstance(value, Mapping):
             rows += flatten(value, f"{prefix}{name}.")
         else:
-            rows.append((f"{prefix}{name}", "default" if value is None else str(value)))
+            rows.append((f"{prefix}{name}", "none" if value is None else str(value)))
     return rows
 
 
