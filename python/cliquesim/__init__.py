@@ -21,7 +21,7 @@ from cliquesim.batches import (
     solve_relaxed,
 )
 from cliquesim.corpus import Corpus
-from cliquesim.features import hog
+from cliquesim.features import Whitening, hog
 from cliquesim.linkage import linkage
 from cliquesim.neighbors import Neighbors, neighbors
 from cliquesim.temporal import pooled_similarity
@@ -32,6 +32,7 @@ __all__ = [
     "Corpus",
     "Neighbors",
     "RelaxedSolution",
+    "Whitening",
     "batch_objective",
     "datasets",
     "evaluation",

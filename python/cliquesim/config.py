@@ -43,7 +43,9 @@ class Config(BaseModel):
 
     # neighbours, cliques
     mirror: bool = Field(True, description="mirrored frames join the pool")
-    within_category: bool = Field(True, description="cliques within categories, where there are any")
+    within_category: bool = Field(
+        True, description="cliques within categories, where there are any"
+    )
     n_neighbors: int = Field(30, ge=1, description="of every frame, for its candidate clique")
     teacher_pool_radius: int = Field(2, ge=0, description="Eq. (9) for the similarities of cliques")
     clique_quantile: float = Field(0.95, ge=0, lt=1, description="similarity every pair must reach")

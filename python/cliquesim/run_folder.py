@@ -40,7 +40,9 @@ class StageObserver(Protocol):
 
     def start(self, stage: str) -> None: ...
     def progress(self, stage: str, fraction: float, note: str = "") -> None: ...
-    def finish(self, stage: str, seconds: float, reused: bool, summary: Mapping[str, Any]) -> None: ...
+    def finish(
+        self, stage: str, seconds: float, reused: bool, summary: Mapping[str, Any]
+    ) -> None: ...
 
 
 class SilentObserver:
@@ -48,7 +50,9 @@ class SilentObserver:
 
     def start(self, stage: str) -> None: ...
     def progress(self, stage: str, fraction: float, note: str = "") -> None: ...
-    def finish(self, stage: str, seconds: float, reused: bool, summary: Mapping[str, Any]) -> None: ...
+    def finish(
+        self, stage: str, seconds: float, reused: bool, summary: Mapping[str, Any]
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -288,7 +292,9 @@ def open_run(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
     """Folder and manifest of an existing run; InputError when there is none."""
     folder = Path(path)
     if not folder.exists():
-        raise InputError(f"{folder} does not exist; make a run with: cliquesim fit FRAMES --out {folder}")
+        raise InputError(
+            f"{folder} does not exist; make a run with: cliquesim fit FRAMES --out {folder}"
+        )
     manifest = read_manifest(folder)
     if manifest is None:
         raise InputError(f"{folder} is an empty folder, not a run")

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from cliquesim.features.hog import hog
+from cliquesim.features.whitening import Whitening
 
-__all__ = ["hog"]
+__all__ = ["Whitening", "hog"]

@@ -27,7 +27,9 @@ def check_frames(frames: NDArray[Any]) -> None:
 def to_pixels(frames: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
     """Frames (n, H, W, 3) as floats (n, 3, size, size) in [0, 1], low-pass filtered."""
     # Torch warns of read-only arrays, as memory-mapped ones are.
-    pixels = torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(device).permute(0, 3, 1, 2)
+    pixels = (
+        torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(device).permute(0, 3, 1, 2)
+    )
     # Only the CPU resizes uint8 itself, several times faster than floats.
     if device.type != "cpu":
         pixels = pixels.float()

@@ -1,0 +1,403 @@
+"""Whitening with a common, regularised covariance: LDA-HOG (Sect. 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cliquesim import _core
+from cliquesim._validation import as_choice, as_groups, as_real, as_threads
+from cliquesim.errors import InputError
+from cliquesim.features._moments import Moments, Progress, factorise, float32_chunks, part
+from cliquesim.features._shrinkage import (
+    FLOOR,
+    ShrinkagePath,
+    StretchSample,
+    ledoit_wolf,
+    time_direction,
+)
+
+_PARAMETERS = ("estimator", "shrinkage", "common_mean", "num_threads")
+_FITTED = ("mean_", "covariance_", "shrinkage_", "relative_shrinkage_", "shrinkage_path_")
+
+
+class Whitening:
+    """Whitening by the covariance that all frames share (Hariharan et al. 2012).
+
+    ``phi = R^-T (h - mu)`` with ``Sigma + lambda I = R^T R``, so that ``phi_i . phi_j`` is the
+    LDA-HOG similarity of frames i and j.
+
+    Parameters
+    ----------
+    estimator : {"full", "stationary"}
+        "full" is the sample covariance. "stationary" averages it over all pairs of cells with the
+        same offset, which needs descriptors of shape (N, h, w, channels), holds far fewer free
+        numbers and so is the better one for few frames. It need not be positive semi-definite:
+        negative eigenvalues are then set to 0.
+    shrinkage : "auto" or float
+        lambda **in multiples of the mean eigenvalue of Sigma**; 0 does not regularise. "auto"
+        chooses from the data, without labels. With `groups` (sequences in temporal order) it takes
+        the lambda whose similarity tells best which way time runs: the frames after i should look
+        more like those after its match j in another sequence than like those before j. Without
+        groups, or if that is not decisive, it is Ledoit and Wolf's formula, but at least 3: models
+        of density regularise far too little for retrieval.
+    common_mean : bool
+        Only for "stationary": one mean for all cells instead of one for each.
+    num_threads : int, optional
+        All processors of this process by default; results do not depend on it.
+
+    Attributes
+    ----------
+    mean_ : float64 array (D,)
+    covariance_ : float64 array (D, D)
+        Sigma, normalised by N - 1, before lambda is added.
+    shrinkage_ : float
+        lambda, the number that is added to the diagonal.
+    relative_shrinkage_ : float
+        lambda / mean eigenvalue of `covariance_`.
+    shrinkage_path_ : ShrinkagePath or None
+        What "auto" compared: `criterion`, `relative_shrinkage`, `score`, `chosen`.
+    n_rows_ : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cliquesim as cs
+    >>> frames = np.random.default_rng(0).integers(0, 256, (50, 40, 40, 3), dtype=np.uint8)
+    >>> whitening = cs.Whitening(estimator="stationary", shrinkage=1.0)
+    >>> whitening.fit_transform(cs.hog(frames)).shape
+    (50, 279)
+    """
+
+    mean_: NDArray[np.float64]
+    covariance_: NDArray[np.float64]
+    shrinkage_: float
+    relative_shrinkage_: float
+    shrinkage_path_: ShrinkagePath | None
+
+    def __init__(
+        self,
+        estimator: str = "full",
+        shrinkage: str | float = "auto",
+        common_mean: bool = False,
+        num_threads: int | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.shrinkage = shrinkage
+        self.common_mean = common_mean
+        self.num_threads = num_threads
+        self._forget()
+
+    def _forget(self) -> None:
+        self.n_rows_ = 0
+        self._shape: tuple[int, ...] | None = None
+        self._moments: Moments | None = None
+        self._sample: StretchSample | None = None
+        self._outdate()
+
+    def _outdate(self) -> None:
+        self._factor: NDArray[np.float32] | None = None
+        for name in _FITTED:
+            self.__dict__.pop(name, None)
+
+    # scikit-learn's habits
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments by name."""
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **params: Any) -> Whitening:
+        """Change constructor arguments; they take effect at the next fit.
+
+        Raises
+        ------
+        InputError
+            Unknown name.
+        """
+        for name, value in params.items():
+            if name not in _PARAMETERS:
+                raise InputError(f"Whitening has no parameter {name!r}; it has {_PARAMETERS}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        return f"Whitening({', '.join(f'{k}={v!r}' for k, v in self.get_params().items())})"
+
+    def __getattr__(self, name: str) -> Any:
+        # Factorising waits until somebody asks, so that partial_fit stays cheap.
+        if name in _FITTED and self.__dict__.get("_moments") is not None:
+            self._finish()
+            return self.__dict__[name]
+        hint = "; call fit first" if name in _FITTED else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
+
+    # fitting
+
+    def fit(
+        self,
+        X: ArrayLike,
+        groups: ArrayLike | None = None,
+        progress: Progress = None,
+    ) -> Whitening:
+        """Estimate mean, covariance and lambda.
+
+        Parameters
+        ----------
+        X : array (N, D) or (N, h, w, channels)
+            Any real dtype, may be memory-mapped: it is read in blocks.
+        groups : int array (N,), optional
+            Sequence of each row, used by ``shrinkage="auto"``. Rows of one sequence that follow
+            each other are successive frames. Mirrored copies carry the number of their original.
+        progress : callable, optional
+            Gets the finished share, 0 to 1.
+
+        Raises
+        ------
+        InputError
+            Fewer than 2 rows, NaN or inf (the row is named), all rows equal, a covariance that is
+            singular with ``shrinkage=0``, or a shape that does not suit the estimator.
+        """
+        self._forget()
+        self.partial_fit(X, groups, progress)
+        self._finish()
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        groups: ArrayLike | None = None,
+        progress: Progress = None,
+    ) -> Whitening:
+        """Add rows to the moments; the result is that of one `fit` on all rows.
+
+        Only the choice of ``shrinkage="auto"`` may differ: it looks at a random sample of stretches
+        of at most 64 rows, and a stretch does not span two calls. After an error the whitening is
+        not fitted.
+        """
+        self._check_params()
+        array = self._as_rows(X)
+        labels = as_groups(groups, len(array))
+        if self._factor is not None and self._moments is None:
+            raise InputError("a Whitening from from_state cannot be fitted further; call fit")
+        if len(array) == 0:
+            return self
+        self._outdate()
+        try:
+            if self._moments is None:
+                self._moments = Moments(array)
+            self._moments.add(array, as_threads(self.num_threads), progress)
+        except BaseException:
+            self._forget()  # half of the rows would be a wrong answer
+            raise
+        self.n_rows_ = self._moments.n_rows
+        if self.shrinkage == "auto":
+            if self._sample is None:
+                self._sample = StretchSample()
+            self._sample.add(array, labels)
+        return self
+
+    def _check_params(self) -> None:
+        as_choice(self.estimator, "estimator", ("full", "stationary"))
+        if self.shrinkage != "auto":
+            if isinstance(self.shrinkage, str):
+                raise InputError(f"shrinkage must be 'auto' or a number, got {self.shrinkage!r}")
+            as_real(self.shrinkage, "shrinkage", minimum=0.0)
+        as_threads(self.num_threads)
+        if self.common_mean and self.estimator != "stationary":
+            raise InputError("common_mean=True needs estimator='stationary'")
+
+    def _as_rows(self, X: ArrayLike) -> NDArray[Any]:
+        """View of X as (N, D); remembers or checks the shape of a descriptor."""
+        array = np.asarray(X)
+        if array.dtype.kind not in "fiub":
+            raise InputError(f"X must be an array of real numbers, got dtype {array.dtype}")
+        if array.ndim not in (2, 4) or 0 in array.shape[1:]:
+            raise InputError(f"X must have shape (N, D) or (N, h, w, channels), got {array.shape}")
+        shape = array.shape[1:]
+        if self._shape is None:
+            if self.estimator == "stationary" and array.ndim == 2:
+                raise InputError(
+                    "estimator='stationary' needs descriptors of shape (N, h, w, channels), "
+                    f"got {array.shape}"
+                )
+            self._shape = shape
+        elif shape != self._shape and not (array.ndim == 2 and shape[0] == self._dimensions):
+            raise InputError(
+                f"X has descriptors of shape {shape}, but the whitening was fitted on {self._shape}"
+            )
+        return array.reshape(len(array), self._dimensions)
+
+    @property
+    def _dimensions(self) -> int:
+        assert self._shape is not None
+        return int(np.prod(self._shape))
+
+    def _finish(self) -> None:
+        """Covariance, lambda and Cholesky factor from the moments."""
+        if self._factor is not None:
+            return
+        if self._moments is None:
+            raise InputError("this Whitening is not fitted; call fit first")
+        if self.n_rows_ < 2:
+            raise InputError(f"whitening needs at least 2 rows, got {self.n_rows_}")
+        threads = as_threads(self.num_threads)
+        if self.estimator == "stationary":
+            assert self._shape is not None
+            rows, cols, channels = self._shape
+            mean, covariance = self._moments.estimate_stationary(
+                (rows, cols, channels), self.common_mean, threads
+            )
+        else:
+            mean, covariance = self._moments.estimate()
+        mean_eigenvalue = float(np.trace(covariance)) / len(covariance)
+        if mean_eigenvalue <= 0:
+            raise InputError(
+                f"all {self.n_rows_} rows of X are equal: there is no variance to whiten"
+            )
+        path = None
+        if self.shrinkage == "auto":
+            path = self._choose(mean, covariance, mean_eigenvalue)
+            relative = path.chosen
+        else:
+            relative = float(self.shrinkage)
+        factor = factorise(covariance, relative * mean_eigenvalue, threads)
+        if factor is None:
+            raise InputError(
+                f"the covariance of {self.n_rows_} rows in {len(mean)} dimensions is singular; "
+                f"shrinkage={relative:g} must be larger"
+            )
+        self.mean_, self.covariance_, self._factor = mean, covariance, factor
+        self.shrinkage_ = relative * mean_eigenvalue
+        self.relative_shrinkage_ = relative
+        self.shrinkage_path_ = path
+
+    def _choose(
+        self,
+        mean: NDArray[np.float64],
+        covariance: NDArray[np.float64],
+        mean_eigenvalue: float,
+    ) -> ShrinkagePath:
+        if self._sample is None:
+            raise InputError("shrinkage='auto' was set after partial_fit; call fit")
+        rows, groups, stretches = self._sample.stack()
+
+        def whiten(relative: float) -> NDArray[np.float32]:
+            factor = factorise(covariance, relative * mean_eigenvalue, as_threads(self.num_threads))
+            assert factor is not None
+            return self._apply(rows, mean, factor)
+
+        if self._sample.has_groups:
+            path = time_direction(groups, stretches, whiten)
+            if path is not None:
+                return path
+        optimum = ledoit_wolf(rows - mean.astype(np.float32), stretches, covariance, self.n_rows_)
+        return ShrinkagePath(
+            "Ledoit-Wolf with floor", np.array([optimum]), np.array([np.nan]), max(optimum, FLOOR)
+        )
+
+    # using it
+
+    def transform(self, X: ArrayLike, progress: Progress = None) -> NDArray[np.float32]:
+        """Whitened descriptors.
+
+        Parameters
+        ----------
+        X : array (N, D) or (N, h, w, channels)
+
+        Returns
+        -------
+        float32 array (N, D)
+
+        Raises
+        ------
+        InputError
+            Not fitted, another descriptor shape than in `fit`, or NaN or inf.
+        """
+        self._finish()
+        assert self._factor is not None
+        array = self._as_rows(X)
+        return self._apply(array, self.mean_, self._factor, progress)
+
+    def fit_transform(
+        self,
+        X: ArrayLike,
+        groups: ArrayLike | None = None,
+        progress: Progress = None,
+    ) -> NDArray[np.float32]:
+        """`fit`, then `transform` of the same rows."""
+        return self.fit(X, groups, part(progress, 0.0, 0.5)).transform(X, part(progress, 0.5, 1.0))
+
+    def _apply(
+        self,
+        array: NDArray[Any],
+        mean: NDArray[np.float64],
+        factor: NDArray[np.float32],
+        progress: Progress = None,
+    ) -> NDArray[np.float32]:
+        out = np.empty(array.shape, np.float32)
+        centre, threads = mean.astype(np.float32), as_threads(self.num_threads)
+        for start, chunk in float32_chunks(array):
+            stop = start + len(chunk)
+            report = part(progress, start / len(array), stop / len(array))
+            _core.whiten(chunk, centre, factor, out[start:stop], threads, report)
+        return out
+
+    # keeping it
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays and JSON scalars from which `from_state` makes an equal transform."""
+        self._finish()
+        path = self.shrinkage_path_
+        return {
+            "parameters": {**self.get_params(), "num_threads": None},
+            "n_rows": self.n_rows_,
+            "shape": list(self._shape or ()),
+            "shrinkage": self.shrinkage_,
+            "relative_shrinkage": self.relative_shrinkage_,
+            "criterion": None if path is None else path.criterion,
+            "path_relative_shrinkage": np.array([] if path is None else path.relative_shrinkage),
+            "path_score": np.array([] if path is None else path.score),
+            "mean": self.mean_,
+            "covariance": self.covariance_,
+            "factor": self._factor,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Whitening:
+        """The inverse of `state_dict`. It transforms; it cannot be fitted further by partial_fit.
+
+        Raises
+        ------
+        InputError
+            A key is missing or an array has the wrong shape.
+        """
+        try:
+            whitening = cls(**state["parameters"])
+            whitening.n_rows_ = int(state["n_rows"])
+            whitening._shape = tuple(int(side) for side in state["shape"])
+            whitening.mean_ = np.asarray(state["mean"], np.float64)
+            whitening.covariance_ = np.asarray(state["covariance"], np.float64)
+            whitening.shrinkage_ = float(state["shrinkage"])
+            whitening.relative_shrinkage_ = float(state["relative_shrinkage"])
+            factor = np.ascontiguousarray(state["factor"], np.float32)
+            whitening.shrinkage_path_ = None
+            if state["criterion"] is not None:
+                whitening.shrinkage_path_ = ShrinkagePath(
+                    str(state["criterion"]),
+                    np.asarray(state["path_relative_shrinkage"], np.float64),
+                    np.asarray(state["path_score"], np.float64),
+                    whitening.relative_shrinkage_,
+                )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is not the state of a Whitening: {error}") from error
+        square = (whitening._dimensions, whitening._dimensions)
+        if factor.shape != square or whitening.mean_.shape != square[:1]:
+            raise InputError(
+                f"the state of a Whitening has a factor of shape {factor.shape} and a mean of "
+                f"shape {whitening.mean_.shape} for descriptors of shape {whitening._shape}"
+            )
+        whitening._factor = factor
+        return whitening

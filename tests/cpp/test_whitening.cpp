@@ -1,0 +1,59 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "whitening/whitening.hpp"
+
+using namespace cliquesim;
+
+namespace {
+
+std::vector<double> positive_definite(std::int64_t n, unsigned seed) {
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal;
+    const auto size = static_cast<std::size_t>(n);
+    std::vector<double> b(size * size), a(size * size);
+    for (double& value : b) value = normal(generator);
+    for (std::size_t i = 0; i < size; ++i)
+        for (std::size_t j = 0; j < size; ++j)
+            for (std::size_t k = 0; k < size; ++k)
+                a[i * size + j] += b[i * size + k] * b[j * size + k];
+    for (std::size_t i = 0; i < size; ++i) a[i * size + i] += 1;
+    return a;
+}
+
+}  // namespace
+
+TEST_CASE("L L^T gives the matrix back, whatever the block boundaries") {
+    for (const std::int64_t n : {1, 127, 128, 130, 300}) {
+        const auto a = positive_definite(n, 3);
+        auto factor = a;
+        REQUIRE(whitening::cholesky({factor.data(), n, n}, Context{2, nullptr}));
+        const MatrixView<double> l(factor.data(), n, n);
+        double worst = 0;
+        for (std::int64_t i = 0; i < n; ++i) {
+            for (std::int64_t j = 0; j <= i; ++j) {
+                double sum = 0;
+                for (std::int64_t k = 0; k <= j; ++k) sum += l(i, k) * l(j, k);
+                worst = std::max(worst, std::abs(sum - a[static_cast<std::size_t>(i * n + j)]));
+            }
+        }
+        CHECK(worst < 1e-9 * static_cast<double>(n));
+    }
+}
+
+TEST_CASE("a matrix that is not positive definite is reported") {
+    auto a = positive_definite(200, 4);
+    a[150 * 200 + 150] = -1;
+    CHECK_FALSE(whitening::cholesky({a.data(), 200, 200}, Context{1, nullptr}));
+}
+
+TEST_CASE("moments of shapes that do not fit are refused") {
+    std::vector<float> x(12), shift(4);
+    std::vector<double> sum(3), scatter(16);
+    CHECK_THROWS_AS(whitening::add_moments({x.data(), 3, 4}, shift, sum, {scatter.data(), 4, 4},
+                                           Context{1, nullptr}),
+                    std::invalid_argument);
+}
