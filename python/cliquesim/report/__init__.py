@@ -1,8 +1,8 @@
 """The report: one self-contained HTML page about a run, and its figures for use from Python.
 
-`ReportData` holds the arrays, `write_report` writes the page, `figures` and `gallery` make single
-figures, `grid` draws search results. The page and the plots need the extra `report` (matplotlib,
-jinja2); the galleries and grids need Pillow alone.
+`ReportData` holds the arrays, `write_report` writes the page, `figures` makes single plots, `grid`
+draws search results. The page and the plots need the extra `report` (matplotlib, jinja2); the grids
+need Pillow alone.
 """
 
 from __future__ import annotations

@@ -206,11 +206,9 @@ def render(
     --------
     >>> import tempfile
     >>> from cliquesim.datasets import demo
-    >>> corpus = demo.render(
-    ...     tempfile.mkdtemp() + "/demo", 1, 2, 3, size=48, seed=1
-    ... )  # doctest: +SKIP
-    >>> sorted(path.name for path in corpus.frames.iterdir())  # doctest: +SKIP
-    ['run']
+    >>> corpus = demo.render(tempfile.mkdtemp() + "/demo", 1, 2, 3, size=48, seed=1)
+    >>> sorted(path.name for path in (corpus.frames / "run").iterdir())
+    ['run_00', 'run_01']
     """
     n_categories = as_count(n_categories, "n_categories", 1)
     if n_categories > len(CATEGORIES):
