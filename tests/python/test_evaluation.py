@@ -101,6 +101,51 @@ def test_scores_may_be_given_directly() -> None:
         evaluation.retrieval_auc_from_scores(labels, pairs[:2])
 
 
+def plain_pooled(
+    plain: NDArray[np.float64],
+    columns: NDArray[np.float64],
+    sequence: NDArray[np.int64],
+    k: int,
+    i: int,
+    radius: int,
+) -> float:
+    """Eq. (9); the window shrinks jointly at the ends of either sequence."""
+    terms = [
+        plain[k + n] @ columns[i + n]
+        for n in range(-radius, radius + 1)
+        if 0 <= k + n < len(plain)
+        and 0 <= i + n < len(plain)
+        and sequence[k + n] == sequence[k]
+        and sequence[i + n] == sequence[i]
+    ]
+    return float(np.mean(terms))
+
+
+@pytest.mark.parametrize("radius", [1, 3])
+def test_pooled_scores_against_equation_9(radius: int) -> None:
+    rng = np.random.default_rng(radius)
+    labels = random_labels(rng, 40, 8)
+    sequence = np.repeat([0, 1, 2, 3], [7, 3, 20, 10])
+    features = rng.normal(size=(2, 40, 6))
+    centred = features - features.mean(axis=2, keepdims=True)
+    plain, mirrored = centred / np.linalg.norm(centred, axis=2, keepdims=True)
+
+    def scores(anchor: int, frames: NDArray[np.int64], flips: NDArray[np.bool_]) -> list[float]:
+        return [
+            plain_pooled(plain, mirrored if flip else plain, sequence, anchor, frame, radius)
+            for frame, flip in zip(frames, flips, strict=True)
+        ]
+
+    expected = evaluation.retrieval_auc_from_scores(labels, scores)
+    found = evaluation.retrieval_auc(
+        labels, features[0], features[1], pool_radius=radius, sequence=sequence
+    )
+    np.testing.assert_array_equal(found.per_anchor, expected.per_anchor)
+    assert found.auc == expected.auc
+    plain_auc = evaluation.retrieval_auc(labels, features[0], features[1])
+    assert found.auc != plain_auc.auc
+
+
 def test_random_features_score_one_half(shared: Path) -> None:
     pytest.importorskip("h5py", reason="extra 'labels'")
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -13,13 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cliquesim._files import hash_json
+from cliquesim._files import PathLike, hash_json
+from cliquesim._validation import as_choice, as_count, as_real
 from cliquesim.corpus import store
-from cliquesim.corpus.images import CropRule
-from cliquesim.corpus.jobs import Job, run_in_order
+from cliquesim.corpus.boxes import read_boxes
+from cliquesim.corpus.images import Box, CropRule
+from cliquesim.corpus.jobs import Job, planned_jobs, run_in_order, whole_video_jobs
 from cliquesim.corpus.plan import Plan, PlannedFrame
+from cliquesim.corpus.videos import VIDEO_SUFFIXES, VideoSource, require_av
 from cliquesim.errors import InputError
 
+Progress = Callable[[float], object]
+
+_MAX_WORKERS = 32
+_MAX_SIDE = 4096
 _SHOWN_FAILURES = 5
 
 
@@ -31,7 +39,39 @@ class BuildOptions:
     max_rejected: float
     num_workers: int
     cache: Path | None
-    progress: Callable[[float], object] | None
+    progress: Progress | None
+
+    @classmethod
+    def checked(
+        cls,
+        size: tuple[int, int],
+        box_scale: float,
+        fit: str,
+        cache: PathLike | None,
+        max_rejected: float,
+        num_workers: int | None,
+        progress: Progress | None,
+    ) -> BuildOptions:
+        """Options from a constructor's arguments; InputError names the wrong one."""
+        if not isinstance(size, (tuple, list)) or len(size) != 2:
+            raise InputError(f"size must be (height, width), got {size!r}")
+        height, width = (as_count(side, "size", minimum=1) for side in size)
+        if max(height, width) > _MAX_SIDE:
+            raise InputError(f"size must be at most {_MAX_SIDE} pixels a side, got {size}")
+        rule = CropRule(
+            (height, width),
+            as_real(box_scale, "box_scale", 0.1, 10.0),
+            as_choice(fit, "fit", ("crop", "pad")),
+        )
+        if num_workers is None:
+            num_workers = min(_MAX_WORKERS, len(os.sched_getaffinity(0)))
+        return cls(
+            rule,
+            as_real(max_rejected, "max_rejected", 0.0, 1.0),
+            as_count(num_workers, "num_workers", minimum=1),
+            None if cache is None else Path(cache),
+            progress,
+        )
 
 
 class TemporaryFolder:
@@ -72,13 +112,51 @@ def open_or_build(
     return Built(stored, folder, keeper)
 
 
-def file_state(path: Path) -> list[Any]:
-    """What tells that a file has changed: name, size, time of change."""
+def build_planned(plan: Plan, options: BuildOptions) -> Built:
+    """`open_or_build` for a plan whose rows are all known."""
+    if any(row.file.suffix.lower() in VIDEO_SUFFIXES for row in plan.rows):
+        require_av()
+    states = {row.file: file_state(row.file) for row in plan.rows}
+    rows = [[row.name, row.sequence, row.category, row.frame, row.box] for row in plan.rows]
+    return open_or_build(
+        plan,
+        lambda: planned_jobs(plan, options.rule, options.num_workers),
+        [list(states.values()), rows, plan.rejected],
+        options,
+    )
+
+
+def build_videos(
+    plan: Plan,
+    videos: list[VideoSource],
+    boxes: Path | None,
+    every: int,
+    options: BuildOptions,
+) -> Built:
+    """`open_or_build` for whole videos, whose rows become known while they are decoded."""
+    require_av()
+    known: dict[Path, dict[int, Box]] = {}
+    if boxes is not None:
+        known = {video.file: read_boxes(boxes / f"{video.file.stem}.bb") for video in videos}
+    inputs = [
+        [video.name, video.sequence, *file_state(video.file), known.get(video.file)]
+        for video in videos
+    ]
+    return open_or_build(
+        plan,
+        lambda: whole_video_jobs(plan, videos, known, every, options.rule, options.num_workers),
+        [every, inputs],
+        options,
+    )
+
+
+def file_state(path: Path) -> list[int | None]:
+    """What tells that a file has changed: its size and the time of its last change."""
     try:
         status = path.stat()
-    except OSError:
-        return [str(path), None, None]
-    return [str(path), status.st_size, status.st_mtime_ns]
+    except (OSError, ValueError):
+        return [None, None]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _reusable(folder: Path, key: str, plan: Plan) -> store.Stored | None:
@@ -113,6 +191,8 @@ def _build(plan: Plan, folder: Path, jobs: Iterable[Job], key: str, options: Bui
         writer.finish(keep)
     finally:
         writer.close()
+    if options.progress is not None:
+        options.progress(1.0)
     _write_table(plan, folder, keep, key)
 
 

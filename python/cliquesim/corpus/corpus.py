@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliquesim._files import PathLike, hash_array, hash_json, save_array
-from cliquesim._validation import as_choice, as_count, as_groups, as_real
+from cliquesim._validation import as_count
 from cliquesim.corpus import store
-from cliquesim.corpus.build import BuildOptions, Built, file_state, open_or_build
+from cliquesim.corpus.arrays import checked_arrays
+from cliquesim.corpus.build import BuildOptions, Built, Progress, build_planned, build_videos
 from cliquesim.corpus.folder import plan_folder
-from cliquesim.corpus.images import CropRule
-from cliquesim.corpus.jobs import planned_jobs
+from cliquesim.corpus.manifest import plan_manifest
+from cliquesim.corpus.videos import plan_videos
 from cliquesim.errors import InputError
-
-Progress = Callable[[float], object]
-
-_MAX_WORKERS = 32
-_MAX_SIDE = 4096
 
 
 class Corpus:
@@ -142,19 +137,113 @@ class Corpus:
         >>> Corpus.from_folder(folder.parent.parent, size=(32, 32))
         Corpus(3 frames of 32 x 32, 1 sequences, 1 categories)
         """
-        options = _options(size, box_scale, fit, cache, max_rejected, num_workers, progress)
-        plan = plan_folder(Path(path), boxes if boxes in (None, "auto") else Path(boxes))
-        inputs = [
-            [row.name, *file_state(row.file)[1:], row.sequence, row.frame, row.box]
-            for row in plan.rows
-        ]
-        built = open_or_build(
-            plan,
-            lambda: planned_jobs(plan, options.rule, options.num_workers),
-            ["folder", inputs, plan.rejected],
-            options,
+        options = BuildOptions.checked(
+            size, box_scale, fit, cache, max_rejected, num_workers, progress
         )
-        return cls._from_built(built)
+        plan = plan_folder(Path(path), boxes if boxes in (None, "auto") else Path(boxes))
+        return cls._from_built(build_planned(plan, options))
+
+    @classmethod
+    def from_videos(
+        cls,
+        paths: PathLike | Iterable[PathLike],
+        every: int = 1,
+        boxes: PathLike | None = None,
+        size: tuple[int, int] = (96, 96),
+        *,
+        box_scale: float = 1.1,
+        fit: str = "crop",
+        cache: PathLike | None = None,
+        max_rejected: float = 0.05,
+        num_workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Corpus:
+        """Read video files through PyAV (extra `video`); every video is a sequence.
+
+        Of a video that ends early the frames up to there are taken and the video is listed in
+        `rejected`. A file that is no video is left out and counts against `max_rejected`, as a
+        share of the videos. A rotation that the container asks for is not applied.
+
+        Parameters
+        ----------
+        paths : path or iterable of paths
+            Video files; a folder stands for all video files below it.
+        every : int
+            Take the decoded frames 0, every, 2 every, ...
+        boxes : path, optional
+            Folder with `VIDEO_STEM.bb` (rows as in `from_folder`; frame index 1 is the first
+            decoded frame). Frames without a row are left out.
+        size, box_scale, fit, cache, max_rejected, num_workers, progress
+            As in `from_folder`.
+
+        Raises
+        ------
+        InputError
+            A missing file, a file given twice, no frames at all, a malformed box file.
+        MissingExtraError
+            PyAV is not installed.
+
+        Examples
+        --------
+        >>> Corpus.from_videos(["a.mp4", "b.mp4"], every=5)  # doctest: +SKIP
+        Corpus(412 frames of 96 x 96, 2 sequences)
+        """
+        every = as_count(every, "every", minimum=1)
+        options = BuildOptions.checked(
+            size, box_scale, fit, cache, max_rejected, num_workers, progress
+        )
+        plan, videos = plan_videos(paths)
+        return cls._from_built(
+            build_videos(plan, videos, None if boxes is None else Path(boxes), every, options)
+        )
+
+    @classmethod
+    def from_manifest(
+        cls,
+        file: PathLike,
+        root: PathLike = ".",
+        size: tuple[int, int] = (96, 96),
+        *,
+        box_scale: float = 1.1,
+        fit: str = "crop",
+        cache: PathLike | None = None,
+        max_rejected: float = 0.05,
+        num_workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Corpus:
+        """Read the frames that a table names: images, or frames of videos, with or without boxes.
+
+        Parameters
+        ----------
+        file : path
+            CSV, or Parquet by its suffix (extra `parquet`), with the columns `path`, `sequence`,
+            `frame` and optionally `category`, `xmin`, `ymin`, `xmax`, `ymax` (0-based half-open
+            pixels; blank for the whole frame). For a video `frame` is the 0-based number of the
+            decoded frame; each video is decoded once, however many rows name it. Rows are
+            sorted by sequence (in order of appearance) and frame if they are not already.
+        root : path
+            Folder that `path` is relative to.
+        size, box_scale, fit, cache, max_rejected, num_workers, progress
+            As in `from_folder`.
+
+        Raises
+        ------
+        InputError
+            Missing columns; a malformed row, a frame that is there twice, a missing video (the
+            line is named); more unreadable frames than `max_rejected`.
+        MissingExtraError
+            PyAV or pyarrow is needed and not installed.
+
+        Examples
+        --------
+        >>> Corpus.from_manifest("tracks.csv", root="videos", size=(128, 64))  # doctest: +SKIP
+        Corpus(4167 frames of 128 x 64, 43 sequences)
+        """
+        options = BuildOptions.checked(
+            size, box_scale, fit, cache, max_rejected, num_workers, progress
+        )
+        plan = plan_manifest(Path(file), Path(root))
+        return cls._from_built(build_planned(plan, options))
 
     @classmethod
     def from_arrays(
@@ -186,34 +275,7 @@ class Corpus:
         >>> Corpus.from_arrays(np.zeros((4, 8, 8, 3), np.uint8), sequence=["a", "a", "b", "b"])
         Corpus(4 frames of 8 x 8, 2 sequences)
         """
-        pixels = np.asarray(frames)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-            raise InputError(
-                "frames must be uint8 of shape (N, H, W, 3), "
-                f"got {pixels.dtype} of shape {pixels.shape}"
-            )
-        n = len(pixels)
-        if n == 0:
-            raise InputError("frames is empty")
-        categories, category_names = _numbered(category, n, "category", "")
-        sequences, sequence_names = _numbered(sequence, n, "sequence", "0")
-        starts = np.flatnonzero(np.diff(sequences, prepend=-1))
-        if len(starts) != len(sequence_names):
-            raise InputError("sequence: the frames of a sequence must be consecutive")
-        lengths = np.diff(starts, append=n)
-        counted = np.arange(n) - np.repeat(starts, lengths)
-        given = as_groups(frame, n, "frame") if frame is not None else None
-        numbers = counted if given is None else given
-        falls = (np.diff(numbers) <= 0) & (np.diff(sequences) == 0)
-        if falls.any():
-            raise InputError(
-                f"frame must rise within a sequence, but row {int(np.argmax(falls)) + 1} does not"
-            )
-        if paths is None:
-            paths = [f"{sequence_names[s]}/{f}" for s, f in zip(sequences, numbers, strict=True)]
-        elif len(paths) != n:
-            raise InputError(f"paths must have {n} entries, got {len(paths)}")
-        return cls(pixels, sequences, numbers, categories, sequence_names, category_names, paths)
+        return cls(**checked_arrays(frames, sequence, frame, category, paths))
 
     @classmethod
     def load(cls, folder: PathLike, verify: bool = False) -> Corpus:
@@ -326,49 +388,3 @@ class Corpus:
         )
         part._keeper = self._keeper
         return part
-
-
-def _options(
-    size: tuple[int, int],
-    box_scale: float,
-    fit: str,
-    cache: PathLike | None,
-    max_rejected: float,
-    num_workers: int | None,
-    progress: Progress | None,
-) -> BuildOptions:
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise InputError(f"size must be (height, width), got {size!r}")
-    height, width = (as_count(side, "size", minimum=1) for side in size)
-    if max(height, width) > _MAX_SIDE:
-        raise InputError(f"size must be at most {_MAX_SIDE} pixels a side, got {size}")
-    rule = CropRule(
-        (height, width),
-        as_real(box_scale, "box_scale", 0.1, 10.0),
-        as_choice(fit, "fit", ("crop", "pad")),
-    )
-    if num_workers is None:
-        num_workers = min(_MAX_WORKERS, len(os.sched_getaffinity(0)))
-    return BuildOptions(
-        rule,
-        as_real(max_rejected, "max_rejected", 0.0, 1.0),
-        as_count(num_workers, "num_workers", minimum=1),
-        None if cache is None else Path(cache),
-        progress,
-    )
-
-
-def _numbered(
-    values: ArrayLike | None, n: int, name: str, default: str
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Labels as indices in order of appearance, and their names."""
-    if values is None:
-        return np.zeros(n, dtype=np.int64), [default]
-    array = np.asarray(values)
-    if array.shape != (n,) or array.dtype.kind not in "iuU":
-        raise InputError(
-            f"{name} must be {n} integers or strings, got {array.dtype} of shape {array.shape}"
-        )
-    names = {value: i for i, value in enumerate(dict.fromkeys(array.tolist()))}
-    indices = np.array([names[value] for value in array.tolist()], dtype=np.int64)
-    return indices, [str(value) for value in names]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cliquesim.corpus.images import Box, CropRule, Picture, crop, open_picture
 from cliquesim.corpus.plan import Plan, PlannedFrame
-from cliquesim.corpus.videos import VIDEO_SUFFIXES, VideoError, open_video, rgb
+from cliquesim.corpus.videos import VIDEO_SUFFIXES, VideoError, VideoSource, open_video, rgb
 
 T = TypeVar("T")
 
@@ -63,15 +63,16 @@ def planned_jobs(plan: Plan, rule: CropRule, num_threads: int) -> Iterator[Job]:
 
 def whole_video_jobs(
     plan: Plan,
-    videos: list[tuple[Path, str, str]],
+    videos: list[VideoSource],
     boxes: dict[Path, dict[int, Box]],
     every: int,
     rule: CropRule,
     num_threads: int,
 ) -> Iterator[Job]:
-    """Jobs for every `every`-th frame of (file, name, sequence); plan.rows grows on the way."""
+    """Jobs for every `every`-th frame of whole videos; `plan.rows` grows on the way."""
     for file, name, sequence in videos:
         known = boxes.get(file)
+        n_without = 0
         n_before = len(plan.rows)
         try:
             with open_video(file, num_threads) as video:
@@ -81,7 +82,7 @@ def whole_video_jobs(
                         continue
                     shown = f"{name}#{number}"
                     if known is not None and number not in known:
-                        plan.reject(shown, f"no box for frame index {number + 1}")
+                        n_without += 1
                         continue
                     box = None if known is None else known[number]
                     row = len(plan.rows)
@@ -90,6 +91,8 @@ def whole_video_jobs(
                 reason = video.shortfall()
         except VideoError as error:
             reason = str(error)
+        if n_without:
+            plan.notes.append(f"{n_without} frames of {name} have no box and are left out")
         if len(plan.rows) == n_before:
             plan.failed_videos += 1
             reason = reason or "has no frames"

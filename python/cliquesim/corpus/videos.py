@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliquesim.errors import MissingExtraError
+from cliquesim._files import PathLike
+from cliquesim.corpus.plan import Plan, natural_key
+from cliquesim.errors import InputError, MissingExtraError
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -35,6 +39,14 @@ VIDEO_SUFFIXES = frozenset(
 _COUNT_TOLERANCE = 0.02
 
 
+class VideoSource(NamedTuple):
+    """A video file, its name in `Corpus.paths`, and the name of its sequence."""
+
+    file: Path
+    name: str
+    sequence: str
+
+
 class VideoError(Exception):
     """A file that cannot be decoded as a video at all; the text is the reason."""
 
@@ -50,23 +62,26 @@ class Video:
         self.n_announced = _announced_frames(container, stream)
 
     def frames(self) -> Iterator[tuple[int, NDArray[np.uint8] | Any]]:
-        """Yield (frame number, decoded frame) up to the end or to the first damage.
+        """Yield (frame number, decoded frame) up to the end or to the first damaged packet.
 
-        Decoding stops at an undecodable packet, because later frame numbers would be unsure.
+        Behind it frame numbers would be unsure, and decoders conceal what they lack.
         """
-        import av
-
-        decoder = self._container.decode(self._stream)
-        while True:
-            try:
-                frame = next(decoder)
-            except StopIteration:
-                return
-            except (av.error.FFmpegError, ValueError) as error:
-                self._error = str(getattr(error, "strerror", None) or error)
-                return
+        for frame in self._decode():
             yield self.n_decoded, frame
             self.n_decoded += 1
+
+    def _decode(self) -> Iterator[Any]:
+        import av
+
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.is_corrupt:
+                    self._error = "a packet is cut off or damaged"
+                    yield from self._stream.decode(None)  # what the decoder still holds
+                    return
+                yield from packet.decode()
+        except (av.error.FFmpegError, ValueError) as error:
+            self._error = str(getattr(error, "strerror", None) or error)
 
     def shortfall(self) -> str | None:
         """Why the video has fewer frames than its header says, or None."""
@@ -104,6 +119,47 @@ def require_av() -> Any:
     except ImportError as error:
         raise MissingExtraError("av", "video", "Reading video files") from error
     return av
+
+
+def plan_videos(paths: PathLike | Iterable[PathLike]) -> tuple[Plan, list[VideoSource]]:
+    """The video files to read, in order, each with a name that no other has.
+
+    A folder stands for the video files below it. The name is the file's stem where that is
+    unique, else its name, else its path.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    files: list[Path] = []
+    for path in map(Path, given):
+        files += _videos_below(path) if path.is_dir() else [path]
+    if not files:
+        raise InputError("no video files given")
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: no such file")
+    if len(set(files)) != len(files):
+        twice = next(file for file, count in Counter(files).items() if count > 1)
+        raise InputError(f"{twice}: is given twice")
+    plan = Plan(", ".join(map(str, given[:3])) + (", ..." if len(given) > 3 else ""))
+    plan.n_videos = len(files)
+    stems, names = Counter(file.stem for file in files), Counter(file.name for file in files)
+    sources = []
+    for file in files:
+        name = file.name if names[file.name] == 1 else file.as_posix()
+        sources.append(VideoSource(file, name, file.stem if stems[file.stem] == 1 else name))
+    return plan, sources
+
+
+def _videos_below(folder: Path) -> list[Path]:
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise InputError(f"{folder}: holds no video files")
+    return sorted(found, key=lambda path: natural_key(path.as_posix()))
 
 
 def rgb(frame: Any) -> NDArray[np.uint8]:

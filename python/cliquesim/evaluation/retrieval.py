@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -258,7 +257,7 @@ def _dot_scores(plain: Scores, mirrored: Scores) -> ScoreFunction:
 def _pooled_scores(
     plain: Scores, mirrored: Scores, sequence: Indices, radius: int
 ) -> ScoreFunction:
-    pooled_similarity = import_module("cliquesim.temporal").pooled_similarity
+    from cliquesim.temporal import pooled_similarity
 
     features, reflected = plain.astype(np.float32), mirrored.astype(np.float32)
 
