@@ -20,6 +20,7 @@ from cliquesim.batches import (
     select_batches,
     solve_relaxed,
 )
+from cliquesim.cliques import Cliques, CliqueWarning, build_cliques
 from cliquesim.corpus import Corpus
 from cliquesim.features import Whitening, hog
 from cliquesim.linkage import linkage
@@ -29,11 +30,14 @@ from cliquesim.temporal import pooled_similarity
 __all__ = [
     "BatchSelection",
     "BatchWarning",
+    "CliqueWarning",
+    "Cliques",
     "Corpus",
     "Neighbors",
     "RelaxedSolution",
     "Whitening",
     "batch_objective",
+    "build_cliques",
     "datasets",
     "evaluation",
     "hog",

@@ -81,6 +81,62 @@ def linkage_vectors(
 
 # --- cliques ---
 
+_Cliques = tuple[_I64, _I64, _F64]  # offsets, members, intra
+
+def candidate_cliques(
+    X: _F32,
+    neighbors: _I64,
+    groups: _I64 | None,
+    sequences: _I64 | None,
+    pool_radius: int,
+    threshold: float,
+    per_group: int,
+    group_window: int,
+    max_size: int,
+    num_threads: int,
+    progress: _Progress,
+) -> _Cliques: ...
+def distinct_cliques(
+    offsets: _I64, members: _I64, intra: _F64, min_size: int, n: int
+) -> _Cliques: ...
+def merge_cliques(
+    X: _F32,
+    offsets: _I64,
+    members: _I64,
+    intra: _F64,
+    groups: _I64 | None,
+    sequences: _I64 | None,
+    pool_radius: int,
+    per_group: int,
+    group_window: int,
+    max_size: int,
+    overlap: str,
+    min_overlap: float,
+    ratio: float,
+    max_edges: int,
+    max_posting: int,
+    num_threads: int,
+    progress: _Progress,
+) -> tuple[_Cliques, dict[str, int]]: ...
+def cover_greedily(offsets: _I64, members: _I64, intra: _F64, n: int, count: int) -> _I64: ...
+def clique_means(
+    X: _F32,
+    offsets: _I64,
+    members: _I64,
+    sequences: _I64 | None,
+    pool_radius: int,
+    shift: int,
+    num_threads: int,
+) -> _F64: ...
+def pair_similarities(
+    X: _F32,
+    first: _I64,
+    second: _I64,
+    sequences: _I64 | None,
+    pool_radius: int,
+    num_threads: int,
+) -> _F32: ...
+
 # --- batches ---
 
 def merge_samples(offsets: _I64, indices: _I64, samples: int) -> tuple[_I64, _I64, _F64]: ...
