@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cliquesim.errors import InputError
+from cliquesim.training.config import TrainingConfig
 
 
 class Config(BaseModel):
@@ -43,9 +45,7 @@ class Config(BaseModel):
 
     # neighbours, cliques
     mirror: bool = Field(True, description="mirrored frames join the pool")
-    within_category: bool = Field(
-        True, description="cliques within categories, where there are any"
-    )
+    within_category: bool = Field(True, description="cliques within categories")
     n_neighbors: int = Field(30, ge=1, description="of every frame, for its candidate clique")
     teacher_pool_radius: int = Field(2, ge=0, description="Eq. (9) for the similarities of cliques")
     clique_quantile: float = Field(0.95, ge=0, lt=1, description="similarity every pair must reach")
@@ -66,28 +66,8 @@ class Config(BaseModel):
         None, gt=0, description="seconds per category; results then depend on the machine's speed"
     )
 
-    # training
-    backbone: Literal["compact", "alexnet"] = "compact"
-    front_end: Literal["gradient", "rgb"] = "gradient"
-    input_size: int = Field(64, ge=32, description="side of the network's input, pixels")
-    loss: Literal["contrastive", "softmax"] = "contrastive"
-    head: Literal["batch", "global"] = "batch"
-    temperature: float = Field(0.1, gt=0)
-    optimizer: Literal["adamw", "adagrad", "sgd"] = "adamw"
-    learning_rate: float = Field(2e-3, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    steps: int = Field(1200, ge=1, description="per round")
-    batch_size: int = Field(128, ge=2, description="images a step")
-    translation: float = Field(0.05, ge=0, description="augmentation: share of the side")
-    log_scale: float = Field(0.06, ge=0)
-    rotation: float = Field(6.0, ge=0, description="degrees")
-    shear: float = Field(0.0, ge=0, description="degrees")
-    color: float = Field(0.0, ge=0)
-    erasing: float = Field(0.3, ge=0, le=1, description="probability")
-    background: float = Field(0.7, ge=0, le=1, description="probability of another's surroundings")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_every: int = Field(100, ge=1, description="steps")
+    # training: AugmentationConfig and the rest are dotted names, e.g. training.augmentation.erasing
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     # rounds, embedding
     max_rounds: int = Field(2, ge=1, le=4)
@@ -108,7 +88,7 @@ class Config(BaseModel):
 
     def with_changes(self, changes: dict[str, Any]) -> Config:
         """A checked copy with some settings changed; InputError names what is wrong."""
-        return _checked({**self.model_dump(), **changes})
+        return _checked(_merge(self.model_dump(), changes))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -129,26 +109,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda1": 1.0,
         "lambda2": 1.0,
         "lambda3": 1.0,
-        "backbone": "alexnet",
-        "front_end": "rgb",
-        "input_size": 227,
-        "loss": "softmax",
-        "optimizer": "adagrad",
-        "learning_rate": 1e-3,
-        "weight_decay": 5e-4,
-        "steps": 100_000,
-        "log_scale": 0.12,
-        "rotation": 10.0,
-        "translation": 0.1,
-        "color": 0.2,
-        "erasing": 0.0,
-        "background": 0.0,
+        "training": TrainingConfig.paper().to_dict(),
         "max_rounds": 3,
         "embedding": "learned",
         "pool_radius": 3,
     },
     # A small corpus in few minutes: the embedded demo.
-    "demo": {"steps": 400, "max_rounds": 1, "n_batches": 30},
+    "demo": {"training": TrainingConfig.light().to_dict(), "max_rounds": 1, "n_batches": 30},
 }
 
 
@@ -170,9 +137,21 @@ def make_config(
             raise InputError(f"{file} is not JSON: {error}") from error
         if not isinstance(loaded, dict):
             raise InputError(f"{file} must hold one JSON object of settings")
-        values.update(loaded)
-    values.update(changes or {})
-    return _checked(values)
+        values = _merge(values, loaded)
+    return _checked(_merge(values, changes or {}))
+
+
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` over `values`, section by section; "training.steps" reaches into a section."""
+    merged = dict(values)
+    for name, value in changes.items():
+        section, dot, rest = name.partition(".")
+        if dot:
+            value = {rest: value}
+        if isinstance(value, dict) and isinstance(merged.get(section, {}), dict):
+            value = _merge(merged.get(section, {}), value)
+        merged[section] = value
+    return merged
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -192,12 +171,18 @@ def _checked(values: dict[str, Any]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        known = "" if name in Config.model_fields or name == "settings" else _suggestion(name)
-        raise InputError(f"setting {name}: {first['msg']}{known}") from error
+        raise InputError(f"setting {name}: {first['msg']}{_suggestion(name)}") from error
 
 
 def _suggestion(name: str) -> str:
-    import difflib
+    known = [*Config.model_fields, *_dotted("training", TrainingConfig().to_dict())]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close and name not in known else ""
 
-    close = difflib.get_close_matches(name, Config.model_fields, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+
+def _dotted(prefix: str, values: dict[str, Any]) -> list[str]:
+    names = []
+    for name, value in values.items():
+        full = f"{prefix}.{name}"
+        names += _dotted(full, value) if isinstance(value, dict) else [full]
+    return names

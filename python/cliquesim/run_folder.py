@@ -14,7 +14,6 @@ checkpoints, and used only if its key is the same.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
@@ -28,7 +27,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import cliquesim
-from cliquesim._files import load_json, save_json
+from cliquesim._files import hash_file, hash_json, load_json, save_json
 from cliquesim.errors import InputError, RunError
 
 FORMAT_VERSION = 1
@@ -76,17 +75,6 @@ class StageWork:
     note: Callable[[float, str], None]
 
 
-def digest(value: object) -> str:
-    """Hash of anything that JSON can say, independent of the order of keys."""
-    text = json.dumps(value, sort_keys=True, allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
 def _fsync_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
@@ -119,6 +107,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     RunError
         Another process is working on the run.
     """
+
+    planning = False
 
     def __init__(
         self,
@@ -154,9 +144,9 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         if previous["input"].get("fingerprint") != inputs.get("fingerprint"):
             raise InputError(
                 f"{self.path} is the run of another input ({previous['input'].get('source')}, "
-                f"fingerprint {previous['input'].get('fingerprint')}); choose another folder for --out"
+                f"fingerprint {previous['input'].get('fingerprint')}); choose another --out"
             )
-        old, new = previous["settings"], dict(settings)
+        old, new = previous["settings"], json.loads(json.dumps(settings))
         changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
         if changed and not update:
             changes = ", ".join(f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in changed)
@@ -197,8 +187,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
         With `resumable`, an interrupted stage's partial folder is handed to the next attempt.
         """
-        keys = [one if isinstance(one, str) else one.key for one in after]
-        key = digest({"stage": name, "format": FORMAT_VERSION, "settings": settings, "after": keys})
+        keys, key = _keys(name, settings, after)
         folder = self.path / name
         done = read_stage(folder, name)
         if done is not None and done.key == key:
@@ -226,7 +215,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         outputs = {
             str(path.relative_to(partial)): {
                 "bytes": path.stat().st_size,
-                **({"hash": _file_hash(path)} if path.stat().st_size <= _HASHED_BYTES else {}),
+                **({"hash": hash_file(path)} if path.stat().st_size <= _HASHED_BYTES else {}),
             }
             for path in sorted(partial.rglob("*"))
             if path.is_file()
@@ -251,11 +240,38 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self.observer.finish(name, seconds, False, summary)
         return Stage(name, key, folder, seconds, summary)
 
-    def discard_rounds_after(self, last: int) -> None:
-        """Remove rounds of an earlier attempt that this run no longer has."""
-        for folder in self.path.glob("round-*"):
-            if int(folder.name.split("-")[1]) > last:
-                shutil.rmtree(folder)
+
+class PlannedRun:
+    """Stands in for a RunFolder and runs nothing: notes which stages are done already."""
+
+    planning = True
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.done: dict[str, bool] = {}
+
+    def stage(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        after: Sequence[Stage | str],
+        body: Callable[[StageWork], Mapping[str, Any] | None],
+        *,
+        resumable: bool = False,
+    ) -> Stage:
+        """As `RunFolder.stage`, but the body is never called."""
+        _, key = _keys(name, settings, after)
+        found = read_stage(self.path / name, name)
+        self.done[name] = found is not None and found.key == key
+        return Stage(name, key, self.path / name, 0.0)
+
+
+def _keys(
+    name: str, settings: Mapping[str, Any], after: Sequence[Stage | str]
+) -> tuple[list[str], str]:
+    keys = [one if isinstance(one, str) else one.key for one in after]
+    key = hash_json({"stage": name, "format": FORMAT_VERSION, "settings": settings, "after": keys})
+    return keys, key
 
 
 def _partial_key(partial: Path) -> str | None:
@@ -271,7 +287,9 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is not a folder")
     manifest_path = path / "run.json"
     if not manifest_path.exists():
-        if any(one.name != ".lock" for one in path.iterdir()):
+        # A fit that was stopped while it read the frames leaves their cache alone.
+        begun = (path / "corpus/.lock").exists()
+        if any(one.name not in {".lock", *(["corpus"] * begun)} for one in path.iterdir()):
             raise InputError(f"{path} is not empty and holds no cliquesim run (no run.json)")
         return None
     try:
@@ -282,7 +300,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     if version != FORMAT_VERSION:
         raise InputError(
             f"{path} is a run of format version {version} (cliquesim "
-            f"{manifest.get('cliquesim', 'unknown')}); this cliquesim {cliquesim.__version__} reads "
+            f"{manifest.get('cliquesim', 'unknown')}); cliquesim {cliquesim.__version__} reads "
             f"version {FORMAT_VERSION}: fit again into another folder"
         )
     return dict(manifest)
@@ -293,7 +311,7 @@ def open_run(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
     folder = Path(path)
     if not folder.exists():
         raise InputError(
-            f"{folder} does not exist; make a run with: cliquesim fit FRAMES --out {folder}"
+            f"{folder} does not exist; make it with: cliquesim fit FRAMES --out {folder}"
         )
     manifest = read_manifest(folder)
     if manifest is None:
@@ -309,7 +327,7 @@ def read_stage(folder: Path, name: str) -> Stage | None:
             path = folder / relative
             if path.stat().st_size != output["bytes"]:
                 return None
-            if "hash" in output and _file_hash(path) != output["hash"]:
+            if "hash" in output and hash_file(path) != output["hash"]:
                 return None
         return Stage(name, record["key"], folder, record["seconds"], record["summary"])
     except (OSError, ValueError, KeyError, TypeError):

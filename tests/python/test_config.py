@@ -20,18 +20,21 @@ def test_presets_are_valid_and_survive_json(preset: str) -> None:
 
 def test_later_sources_win(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
-    file.write_text('{"steps": 7, "seed": 1}')
+    file.write_text('{"training": {"steps": 7}, "seed": 1}')
     config = make_config("demo", file, {"seed": 2})
-    assert (config.steps, config.seed, config.max_rounds) == (7, 2, 1)
+    assert (config.training.steps, config.seed, config.max_rounds) == (7, 2, 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stepz": 3}, "did you mean 'steps'"),
-        ({"steps": 0}, "setting steps"),
-        ({"steps": "many"}, "setting steps"),
-        ({"learning_rate": float("nan")}, "setting learning_rate"),
+        ({"n_batchez": 3}, "did you mean 'n_batches'"),
+        ({"training.stepz": 3}, "did you mean 'training.steps'"),
+        ({"training.augmentation.erasing": 7}, "erasing must be in"),
+        ({"training.steps": 0}, "steps must be at least 1"),
+        ({"n_batches": 0}, "setting n_batches"),
+        ({"training.steps": "many"}, r"setting training\.steps"),
+        ({"lambda1": float("nan")}, "setting lambda1"),
         ({"scales": (16,), "scale_margins": (1.0,)}, "fewer than three cells"),
         ({"scales": (64,)}, "same length"),
     ],
@@ -52,8 +55,8 @@ def test_bad_files_are_named(tmp_path: Path, content: str) -> None:
 
 
 def test_settings_of_the_command_line() -> None:
-    assert parse_setting("steps=7") == ("steps", 7)
-    assert parse_setting("loss=softmax") == ("loss", "softmax")
+    assert parse_setting("training.steps=7") == ("training.steps", 7)
+    assert parse_setting("training.loss=softmax") == ("training.loss", "softmax")
     assert parse_setting("scales=[64, 96]") == ("scales", [64, 96])
     with pytest.raises(InputError, match="NAME=VALUE"):
         parse_setting("steps")

@@ -1,7 +1,7 @@
 """The C++ kernels, at the best SIMD level that this processor runs.
 
-The same sources are built once per level as ``cliquesim._core.<level>``. ``CLIQUESIM_SIMD`` forces a
-level (``baseline``, ``avx2``, ``avx512``).
+The same sources are built once per level as ``cliquesim._core.<level>``. ``CLIQUESIM_SIMD``
+forces a level (``baseline``, ``avx2``, ``avx512``).
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""`python -m cliquesim`."""
+
+from cliquesim.cli import main
+
+main()

@@ -1,0 +1,136 @@
+"""`cliquesim evaluate`: ROC AUC of a run by the released protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliquesim.datasets.olympic_sports import CategoryLabels, load_labels
+from cliquesim.errors import InputError
+from cliquesim.evaluation.matching import match_frames
+from cliquesim.evaluation.retrieval import retrieval_auc
+from cliquesim.model import SimilarityModel
+
+
+def evaluate_run(
+    run: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    num_threads: int | None = None,
+    pool_radius: int | None = None,
+    curves: bool = False,
+) -> dict[str, Any]:
+    """Mean AUC per similarity and category (Sect. 3.1), as `cliquesim evaluate --json` prints it.
+
+    Parameters
+    ----------
+    run : finished run folder with its corpus cache.
+    labels : folder in the layout of the released annotations.
+    pool_radius : of Eq. (9); None takes the run's setting.
+    curves : add the mean ROC curves, "curves": {method: {"fpr": [...], "tpr": [...]}}.
+
+    Raises
+    ------
+    InputError
+        No run, no labels, or a labelled frame that the run does not have (named).
+    """
+    model = SimilarityModel.load(run, num_threads=num_threads)
+    corpus = model.corpus_
+    annotated = load_labels(labels)
+    radius = model.config.pool_radius if pool_radius is None else pool_radius
+    per_category: dict[str, dict[str, float]] = {}
+    tpr: dict[str, list[NDArray[np.float64]]] = {}
+    anchors = 0
+    matched = match_frames(annotated, corpus)
+    for name, category in matched.labels.items():
+        rows, local = _rows_of(category, corpus.sequence)
+        anchors += category.n_anchors
+        features = _features(model, corpus[rows])
+        scores: dict[str, float] = {}
+        for method, (plain, mirrored) in features.items():
+            for suffix, p in (("", 0), ("_pooled", radius)):
+                if method == "hog" and p:
+                    continue
+                result = retrieval_auc(
+                    local,
+                    plain,
+                    mirrored,
+                    metric="dot",
+                    pool_radius=p,
+                    sequence=corpus.sequence[rows],
+                )
+                scores[method + suffix] = result.auc
+                tpr.setdefault(method + suffix, []).append(result.tpr)
+        per_category[name] = scores
+    if not per_category:
+        raise InputError(f"{labels}: no category has labels")
+    methods = list(next(iter(per_category.values())))
+    result = {
+        "mean_auc": {
+            m: float(np.mean([scores[m] for scores in per_category.values()])) for m in methods
+        },
+        "per_category": per_category,
+        "anchors": anchors,
+        "dropped": {"anchors": matched.n_dropped_anchors, "labels": matched.n_dropped_labels},
+        "settings": {
+            "run": str(run),
+            "labels": str(labels),
+            "pool_radius": radius,
+            **model.config.model_dump(mode="json"),
+        },
+    }
+    if curves:
+        grid = np.linspace(0, 1, 101).tolist()
+        result["curves"] = {
+            m: {"fpr": grid, "tpr": np.mean(values, axis=0).tolist()} for m, values in tpr.items()
+        }
+    return result
+
+
+def _rows_of(
+    labels: CategoryLabels, sequence: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], CategoryLabels]:
+    """All rows of the sequences that have labels, and the labels in terms of these rows."""
+    named = np.concatenate([labels.anchors, *labels.positives, *labels.negatives])
+    rows = np.flatnonzero(np.isin(sequence, np.unique(sequence[named])))
+    position = np.full(len(sequence), -1, np.int64)
+    position[rows] = np.arange(len(rows))
+    local = dataclasses.replace(
+        labels,
+        anchors=position[labels.anchors],
+        positives=[position[ids] for ids in labels.positives],
+        negatives=[position[ids] for ids in labels.negatives],
+    )
+    return rows, local
+
+
+def _features(
+    model: SimilarityModel, frames: NDArray[np.uint8]
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Per method the unit features of the frames and of their mirror images."""
+    encoder = model.encoder
+    hog, hog_lda, hog_lda_one, learned, fused = [], [], [], [], []
+    for mirrored in (False, True):
+        raw = encoder.hog_lda.raw(frames, 0, mirrored).reshape(len(frames), -1)
+        hog.append(_unit(raw - encoder.hog_lda.scales[0].whitening.mean_.reshape(1, -1)))
+        hog_lda_one.append(encoder.hog_lda.transform(frames, 0, mirrored))
+        whitened = encoder.hog_lda.transform(frames, mirrored=mirrored)
+        hog_lda.append(whitened)
+        learned.append(encoder.learned(frames, mirrored, model.num_threads))
+        fused.append(encoder.combine(learned[-1], whitened))
+    return {
+        "hog": (hog[0], hog[1]),
+        "hog_lda": (hog_lda[0], hog_lda[1]),
+        "hog_lda_one_scale": (hog_lda_one[0], hog_lda_one[1]),
+        "learned": (learned[0], learned[1]),
+        "fused": (fused[0], fused[1]),
+    }
+
+
+def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    norm = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.asarray(X / np.where(norm > 0, norm, 1), np.float32)

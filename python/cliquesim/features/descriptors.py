@@ -1,0 +1,219 @@
+"""HOG-LDA of a frame at one or several scales, as one vector whose dot product is the similarity.
+
+Sect. 2.1: s_ij = phi_i . phi_j with phi the whitened HOG, here without its mean and of length 1, so
+that s_ij is a correlation. Several scales are concatenated, each weighted by the inverse spread of
+its similarities, so that every scale counts the same; their weighted sum is again one dot product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cliquesim._files import load_json, save_json, write_atomically
+from cliquesim.errors import InputError
+from cliquesim.features.hog import hog
+from cliquesim.features.whitening import Whitening
+from cliquesim.fusion import similarity_spread, standardize
+
+_BLOCK = 512  # frames that are resized and described at a time
+
+
+def rescale(frames: NDArray[np.uint8], side: int, margin: float = 1.0) -> NDArray[np.uint8]:
+    """The central 1/margin of every frame (N, H, W, 3), antialiased to (N, side, side, 3)."""
+    n, height, width = frames.shape[:3]
+    if (height, width) == (side, side) and margin == 1.0:
+        return np.asarray(frames)
+    dx, dy = width * (1 - 1 / margin) / 2, height * (1 - 1 / margin) / 2
+    box = (dx, dy, width - dx, height - dy)
+    result = np.empty((n, side, side, 3), np.uint8)
+    for i in range(n):
+        image = Image.fromarray(np.ascontiguousarray(frames[i]))
+        result[i] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+    return result
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + 8 * _BLOCK) for start in range(0, n, 8 * _BLOCK)]
+
+
+@dataclass
+class Scale:
+    """One scale: the side at which HOG sees the frame, the crop's margin, whitening and weight."""
+
+    side: int
+    margin: float
+    whitening: Whitening
+    weight: float = 1.0
+
+
+class HogLda:
+    """Whitened multi-scale HOG.
+
+    Parameters
+    ----------
+    sides, margins : per scale, the side in pixels and the frame's side over the crop's side.
+    cell_size : HOG cell in pixels.
+    estimator, shrinkage : of `Whitening`.
+    num_threads : None for all processors.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[int] = (64, 96),
+        margins: Sequence[float] = (1.1, 1.0),
+        cell_size: int = 8,
+        estimator: str = "stationary",
+        shrinkage: float | str = "auto",
+        num_threads: int | None = None,
+    ) -> None:
+        self.cell_size = cell_size
+        self.num_threads = num_threads
+        self.scales = [
+            Scale(side, margin, Whitening(estimator=estimator, shrinkage=shrinkage))
+            for side, margin in zip(sides, margins, strict=True)
+        ]
+
+    def raw(
+        self, frames: NDArray[np.uint8], scale: int = 0, mirrored: bool = False
+    ) -> NDArray[np.float32]:
+        """HOG (N, h, w, 31) of one scale, of the frames or of their mirror images."""
+        images = rescale(frames, self.scales[scale].side, self.scales[scale].margin)
+        if mirrored:
+            images = np.ascontiguousarray(images[:, :, ::-1])
+        return hog(images, cell_size=self.cell_size, num_threads=self.num_threads)
+
+    def fit_transform(
+        self,
+        frames: NDArray[np.uint8],
+        sequence: NDArray[np.int64],
+        scratch: Path,
+        mirror: bool = True,
+        progress: Callable[[float], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Learn the whitening from the frames (and mirror images) and give their descriptors.
+
+        `sequence` (N,) numbers each frame's sequence. The result is a memory map in `scratch`,
+        ``descriptors.npy``: (N, D), or (2N, D) with the mirror images behind the frames.
+        """
+        n, sides = len(frames), 2 if mirror else 1
+        groups = np.concatenate([sequence, sequence + sequence.max() + 1])[: sides * n]
+        report = progress or (lambda _: None)
+        raw_paths = []
+        width = 0
+        for index, scale in enumerate(self.scales):
+            shape = self.raw(np.asarray(frames[:1]), index).shape[1:]
+            path = scratch / f"hog-{index}.npy"
+            raw = np.lib.format.open_memmap(
+                path, mode="w+", dtype=np.float32, shape=(sides * n, *shape)
+            )
+            for start in range(0, n, _BLOCK):
+                block = np.asarray(frames[start : start + _BLOCK])
+                for side in range(sides):
+                    first = side * n + start
+                    raw[first : first + len(block)] = self.raw(block, index, bool(side))
+                report((index + start / n * 0.4) / len(self.scales))
+            scale.whitening.fit(raw, groups=groups)
+            report((index + 0.8) / len(self.scales))
+            raw_paths.append(path)
+            width += int(np.prod(shape))
+            del raw
+
+        result = np.lib.format.open_memmap(
+            scratch / "descriptors.npy", mode="w+", dtype=np.float32, shape=(sides * n, width)
+        )
+        column, spreads, columns = 0, [], []
+        for index, (scale, path) in enumerate(zip(self.scales, raw_paths, strict=True)):
+            raw = np.load(path, mmap_mode="r")
+            columns.append(slice(column, column + int(np.prod(raw.shape[1:]))))
+            for rows in _blocks(sides * n):
+                result[rows, columns[-1]] = standardize(scale.whitening.transform(raw[rows]))
+            spreads.append(similarity_spread(result[:, columns[-1]], groups))
+            report((index + 1) / len(self.scales))
+            column = columns[-1].stop
+            del raw
+            path.unlink()
+        shares = (1 / np.array(spreads)) / np.sum(1 / np.array(spreads))
+        for scale, share in zip(self.scales, shares, strict=True):
+            scale.weight = float(share)
+        for rows in _blocks(sides * n):
+            for scale, chosen in zip(self.scales, columns, strict=True):
+                result[rows, chosen] *= np.float32(np.sqrt(scale.weight))
+        result.flush()
+        return result
+
+    def transform(
+        self, frames: NDArray[np.uint8], scale: int | None = None, mirrored: bool = False
+    ) -> NDArray[np.float32]:
+        """Descriptors (N, D) of further frames, unit rows: of all scales, or of one alone."""
+        chosen = range(len(self.scales)) if scale is None else [scale]
+        blocks = []
+        for start in range(0, len(frames), _BLOCK):
+            block = np.asarray(frames[start : start + _BLOCK])
+            parts = [
+                standardize(self.scales[s].whitening.transform(self.raw(block, s, mirrored)))
+                * np.float32(np.sqrt(self.scales[s].weight) if scale is None else 1.0)
+                for s in chosen
+            ]
+            blocks.append(np.concatenate(parts, axis=1))
+        return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Per scale: side, crop margin, the shrinkage in mean eigenvalues and the weight."""
+        return [
+            {
+                "side": scale.side,
+                "margin": scale.margin,
+                "relative_shrinkage": float(scale.whitening.relative_shrinkage_),
+                "weight": float(scale.weight),
+            }
+            for scale in self.scales
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write hog_lda.json and per scale whitening-<i>.safetensors into `folder`."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        scales = []
+        for index, scale in enumerate(self.scales):
+            state = scale.whitening.state_dict()
+            arrays = {k: np.ascontiguousarray(v) for k, v in state.items() if np.ndim(v)}
+            with write_atomically(folder / f"whitening-{index}.safetensors") as temporary:
+                save_file(arrays, temporary)
+            plain = {k: v for k, v in state.items() if not np.ndim(v)}
+            scales.append(
+                {
+                    "side": scale.side,
+                    "margin": scale.margin,
+                    "weight": scale.weight,
+                    "whitening": plain,
+                }
+            )
+        save_json(folder / "hog_lda.json", {"cell_size": self.cell_size, "scales": scales})
+
+    @classmethod
+    def load(cls, folder: Path) -> HogLda:
+        """Read what `save` wrote; InputError names a missing or damaged file."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        stored = load_json(folder / "hog_lda.json")
+        self = cls((), (), int(stored["cell_size"]))
+        for index, scale in enumerate(stored["scales"]):
+            path = folder / f"whitening-{index}.safetensors"
+            try:
+                arrays = load_file(path)
+            except (OSError, SafetensorError) as error:
+                raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+            whitening = Whitening.from_state({**scale["whitening"], **arrays})
+            self.scales.append(
+                Scale(int(scale["side"]), float(scale["margin"]), whitening, scale["weight"])
+            )
+        return self

@@ -1,0 +1,206 @@
+"""The stages between descriptors and training, category by category.
+
+Cliques form within the parts of the pool (categories, or everything at once); these functions run a
+stage on every part and put the results together in rows of the pool. They know arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cliquesim.batches import select_batches
+from cliquesim.cliques import build_cliques
+from cliquesim.config import Config
+from cliquesim.errors import InputError
+from cliquesim.neighbors import neighbors
+from cliquesim.pool import Pool
+
+Progress = Callable[[float], object]
+
+
+@dataclass(frozen=True)
+class PooledCliques:
+    """Cliques of all parts: membership (K, rows of the pool), the part of each, S' per part."""
+
+    membership: sp.csr_array
+    part: NDArray[np.int64]
+    similarity: list[NDArray[np.float64]]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PooledBatches:
+    """The cliques of every batch, as CSR rows of X in {0, 1}^(B x K)."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    summary: dict[str, Any]
+
+
+def share_of(progress: Progress, done: float, share: float, total: float) -> Progress:
+    """Progress of a piece of the work that is `share` of `total`, after `done` of it."""
+    return lambda fraction: progress((done + share * fraction) / total)
+
+
+def find_neighbors(
+    similar: NDArray[np.float32],
+    pool: Pool,
+    config: Config,
+    num_threads: int | None,
+    progress: Progress,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Neighbours of every row of the pool among its part, of other sequences: (M, k) each."""
+    k = config.n_neighbors
+    indices = np.full((len(pool), k), -1, np.int64)
+    values = np.full((len(pool), k), -np.inf, np.float32)
+    done = 0
+    for rows in pool.parts():
+        found = neighbors(
+            similar[rows],
+            k=k,
+            groups=pool.sequence[rows],
+            pool_radius=config.teacher_pool_radius,
+            sequences=pool.run[rows],
+            num_threads=num_threads,
+            progress=share_of(progress, done, len(rows), len(pool)),
+        )
+        indices[rows] = np.where(found.indices >= 0, rows[found.indices], -1)
+        values[rows] = found.similarities
+        done += len(rows)
+    return indices, values
+
+
+def make_cliques(
+    similar: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    pool: Pool,
+    config: Config,
+    num_threads: int | None,
+    progress: Progress,
+) -> PooledCliques:
+    """Cliques of every part (Sect. 2.2), from neighbours in rows of the pool."""
+    blocks, part_of, similarities, infos = [], [], [], []
+    same, pairs, done = 0.0, 0, 0
+    local = np.full(len(pool) + 1, -1, np.int64)  # the last entry answers for "no neighbour"
+    for part, rows in enumerate(pool.parts()):
+        local[rows] = np.arange(len(rows))
+        built = build_cliques(
+            similar[rows],
+            local[indices[rows]],
+            groups=pool.sequence[rows],
+            similarity_quantile=config.clique_quantile,
+            min_size=config.clique_min_size,
+            per_group=config.clique_per_sequence,
+            max_cliques=config.max_cliques,
+            pool_radius=config.teacher_pool_radius,
+            sequences=pool.run[rows],
+            seed=config.seed,
+            num_threads=num_threads,
+            progress=share_of(progress, done, len(rows), len(pool)),
+        )
+        local[rows] = -1
+        done += len(rows)
+        member = built.membership
+        blocks.append(
+            sp.csr_array(
+                (member.data, rows[member.indices], member.indptr),
+                shape=(member.shape[0], len(pool)),
+            )
+        )
+        part_of.append(np.full(member.shape[0], part))
+        similarities.append(built.similarity)
+        infos.append(built.info)
+        sizes = np.diff(member.indptr).astype(np.int64)
+        weight = int((sizes * (sizes - 1) // 2).sum())
+        same, pairs = same + built.same_group_pairs * weight, pairs + weight
+    membership = sp.vstack(blocks, format="csr")
+    if membership.shape[0] < 2:
+        raise InputError(
+            f"only {membership.shape[0]} clique(s) were found: too few sequences resemble each "
+            "other; lower clique_quantile or clique_min_size, raise clique_per_sequence, or set "
+            "within_category=false"
+        )
+    frames = len(np.unique(pool.frame))
+    summary = {
+        "cliques": int(membership.shape[0]),
+        "coverage": len(np.unique(pool.frame[membership.indices])) / frames,
+        "mean_size": float(np.diff(membership.indptr).mean()),
+        "same_sequence_pairs": same / pairs if pairs else 0.0,
+        "per_part": infos,
+    }
+    return PooledCliques(membership, np.concatenate(part_of), similarities, summary)
+
+
+def choose_batches(
+    cliques: PooledCliques,
+    config: Config,
+    num_threads: int | None,
+    progress: Progress,
+) -> PooledBatches:
+    """Batches of every part by Eq. (1). A part with at most r cliques is one batch."""
+    counts = np.bincount(cliques.part, minlength=len(cliques.similarity))
+    r = config.cliques_per_batch
+    if counts.max() < r:
+        raise InputError(
+            f"cliques_per_batch={r}, but the largest category has only {counts.max()} cliques; "
+            "lower it (--set cliques_per_batch=...) or set within_category=false"
+        )
+    batches: list[NDArray[np.int64]] = []
+    reports: list[dict[str, Any]] = []
+    for part, count in enumerate(counts):
+        members = np.flatnonzero(cliques.part == part)
+        report: dict[str, Any] = {"part": part, "cliques": int(count), "batches": 0}
+        if 2 <= count <= r:
+            batches.append(members)
+            report["batches"] = 1
+        elif count > r:
+            chosen = select_batches(
+                cliques.membership[members],
+                cliques.similarity[part],
+                n_batches=config.n_batches,
+                cliques_per_batch=r,
+                lambda1=config.lambda1,
+                lambda2=config.lambda2,
+                lambda3=config.lambda3,
+                p=config.coverage_p,
+                method=config.batch_method,
+                mode=config.batch_mode,
+                local_search=config.batch_method != "random",
+                time_limit=config.batch_time_limit,
+                seed=config.seed,
+                num_threads=num_threads,
+                progress=share_of(progress, part, 1, len(counts)),
+            )
+            batches += [members[row] for row in chosen.X]
+            report |= {
+                "batches": len(chosen.X),
+                "objective": chosen.objective,
+                "terms": chosen.objective_terms,
+                "lambdas": chosen.lambdas,
+                "distinct": chosen.n_distinct_batches,
+                "status": chosen.status,
+            }
+        reports.append(report)
+    indices = np.concatenate(batches).astype(np.int64)
+    summary = {
+        "batches": len(batches),
+        "cliques_used": len(np.unique(indices)),
+        "cliques": int(cliques.membership.shape[0]),
+        "per_part": reports,
+    }
+    return PooledBatches(np.cumsum([0, *map(len, batches)]), indices, summary)
+
+
+def neighbor_agreement(old: NDArray[np.int64], new: NDArray[np.int64]) -> float:
+    """Mean share of a row's neighbours (-1 for none) that two rounds have in common."""
+    shares = [
+        len(np.intersect1d(a[a >= 0], b[b >= 0])) / max(1, int((b >= 0).sum()))
+        for a, b in zip(old, new, strict=True)
+    ]
+    return float(np.mean(shares))

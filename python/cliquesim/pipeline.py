@@ -1,0 +1,424 @@
+"""The order of the stages, the rounds (Sect. 2.6), and the run folder that they fill.
+
+corpus -> descriptors -> [neighbours -> cliques -> batches -> training -> features] x rounds
+-> embedding -> model. This module alone knows the order; a stage knows nothing of the one before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cliquesim import parts
+from cliquesim._files import load_array, save_array, save_json
+from cliquesim.config import Config
+from cliquesim.encoder import Encoder
+from cliquesim.errors import InputError
+from cliquesim.estimate import estimate, part_sizes_of
+from cliquesim.features.descriptors import HogLda
+from cliquesim.fusion import fuse, standardize
+from cliquesim.pool import Pool
+from cliquesim.run_folder import (
+    PlannedRun,
+    RunFolder,
+    Stage,
+    StageObserver,
+    StageWork,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from cliquesim.corpus import Corpus
+
+CORPUS = "corpus"
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` leaves: the run folder and the numbers of its stages."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+    def describe(self) -> str:
+        """A few lines for people."""
+        s = self.summary
+        lines = [
+            f"{s['frames']} frames of {s['sequences']} sequences; {s['rounds']} round(s): "
+            f"{s['stopped_because']}.",
+            f"Last round: {s['cliques']} cliques cover {s['coverage']:.0%} of the frames, "
+            f"{s['batches']} batches.",
+            f"Embedding: {self.folder / 'embedding/embedding.npy'}",
+            f"Next: cliquesim search {self.folder} QUERY.jpg --grid out.png; "
+            f"cliquesim report {self.folder}",
+        ]
+        if s["rejected"]:
+            lines.insert(1, f"{s['rejected']} frames could not be read; see the report.")
+        return "\n".join(lines)
+
+
+def check_run_folder(folder: str | os.PathLike[str]) -> None:
+    """InputError unless `folder` is empty or a run of this format version."""
+    read_manifest(Path(folder))
+
+
+def fit(
+    corpus: Corpus,
+    folder: str | os.PathLike[str],
+    config: Config | None = None,
+    *,
+    update: bool = False,
+    source: str | None = None,
+    num_threads: int | None = None,
+    observer: StageObserver | None = None,
+) -> FitResult:
+    """Learn the similarity of a corpus in a run folder; finished stages are kept.
+
+    Parameters
+    ----------
+    corpus : the frames.
+    folder : made, or a run of the same corpus that is gone on with.
+    config : settings; None for the defaults.
+    update : accept other settings than the run was started with.
+    source : where the frames came from, for the record.
+    num_threads : None for all processors.
+    observer : is told of stages and progress.
+
+    Raises
+    ------
+    InputError
+        Too few or too similar frames, settings that do not fit the corpus, a foreign folder.
+    """
+    config = config or Config()
+    _check_corpus(corpus)
+    inputs = {"source": source, "fingerprint": corpus.fingerprint, "frames": len(corpus)}
+    settings = config.model_dump(mode="json")
+    with RunFolder(folder, inputs, settings, update=update, observer=observer) as run:
+        if corpus.folder is None or corpus.folder.resolve() != (run.path / CORPUS).resolve():
+            corpus.save(run.path / CORPUS)
+        return _Fit(corpus, run, config, num_threads).run()
+
+
+def plan(
+    corpus: Corpus,
+    folder: str | os.PathLike[str],
+    config: Config | None = None,
+    *,
+    num_threads: int | None = None,
+) -> dict[str, Any]:
+    """What `fit` would do: stages with work, seconds, memory, and whether they are done already.
+
+    Times are counts of work times rates that are measured now; nothing is written.
+    """
+    config = config or Config()
+    _check_corpus(corpus)
+    planned = PlannedRun(folder)
+    _Fit(corpus, planned, config, num_threads).run()
+    sizes = part_sizes_of(corpus.category, config.within_category)
+    stages = [
+        {**dataclasses.asdict(one), "done": planned.done.get(one.name, one.name == "corpus")}
+        for one in estimate(sizes, config, num_threads)
+    ]
+    to_do = [one for one in stages if not one["done"]]
+    return {
+        "frames": len(corpus),
+        "categories": len(sizes),
+        "stages": stages,
+        "seconds": sum(one["seconds"] for one in to_do),
+        "memory_mib": max((one["memory_mib"] for one in to_do), default=0),
+        "disk_mib": sum(one["disk_mib"] for one in to_do),
+    }
+
+
+def _check_corpus(corpus: Corpus) -> None:
+    if len(corpus) < 3:
+        raise InputError(f"a corpus of {len(corpus)} frame(s) is too small: at least 3 are needed")
+    first = np.asarray(corpus.frames[0])
+    if all(np.array_equal(first, corpus.frames[i]) for i in range(1, len(corpus))):
+        raise InputError(f"all {len(corpus)} frames of the corpus are the same picture")
+
+
+class _Fit:
+    """One call of `fit`: the stages as methods, in their order."""
+
+    def __init__(
+        self, corpus: Corpus, run: RunFolder | PlannedRun, config: Config, num_threads: int | None
+    ) -> None:
+        self.corpus, self.folder, self.config, self.threads = corpus, run, config, num_threads
+        self.pool = Pool.of(corpus, config.mirror, config.within_category)
+        self._values = config.model_dump(mode="json")
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        return {name: self._values[name] for name in names}
+
+    def run(self) -> FitResult:
+        config, run = self.config, self.folder
+        hog = teacher = self.descriptors_stage()
+        reason = f"max_rounds={config.max_rounds} reached"
+        previous: Stage | None = None
+        trained: Stage | None = None
+        agreement: list[float] = []
+        rounds = 0
+        for number in range(1, config.max_rounds + 1):
+            found = self.neighbors_stage(number, teacher, hog)
+            if previous is not None and not run.planning:
+                agreement.append(_agreement(previous, found))
+                if agreement[-1] >= config.agreement:
+                    reason = f"neighbours agree with the round before ({agreement[-1]:.0%})"
+                    break
+            built = self.cliques_stage(number, teacher, hog, found)
+            chosen = self.batches_stage(number, built)
+            trained = self.training_stage(number, built, chosen, trained)
+            teacher = self.features_stage(number, trained)
+            rounds, previous = number, found
+        assert trained is not None
+        final = self.embedding_stage(hog, teacher)
+        self.model_stage(hog, trained, final)
+        if run.planning:
+            return FitResult(run.path, {})
+        summary = {
+            "run": str(run.path),
+            "frames": len(self.corpus),
+            "rejected": len(self.corpus.rejected),
+            "sequences": len(np.unique(self.corpus.sequence)),
+            "rounds": rounds,
+            "stopped_because": reason,
+            "agreement": [round(one, 4) for one in agreement],
+            "cliques": built.summary["cliques"],
+            "coverage": built.summary["coverage"],
+            "same_sequence_pairs": built.summary["same_sequence_pairs"],
+            "batches": chosen.summary["batches"],
+            "dimensions": final.summary["dimensions"],
+        }
+        save_json(run.path / "summary.json", summary)
+        return FitResult(run.path, summary)
+
+    def descriptors_stage(self) -> Stage:
+        """Whitened HOG of the frames and their mirror images (Sect. 2.1)."""
+        names = ("scales", "scale_margins", "cell_size", "estimator", "shrinkage", "mirror")
+
+        def body(work: StageWork) -> dict[str, Any]:
+            config = self.config
+            hog_lda = HogLda(
+                config.scales,
+                config.scale_margins,
+                config.cell_size,
+                config.estimator,
+                config.shrinkage,
+                self.threads,
+            )
+            corpus = self.corpus
+            found = hog_lda.fit_transform(
+                corpus.frames, corpus.sequence, work.folder, config.mirror, work.progress
+            )
+            hog_lda.save(work.folder / "hog_lda")
+            rows, dimensions = found.shape
+            return {"rows": rows, "dimensions": dimensions, "scales": hog_lda.summary()}
+
+        after = [self.corpus.fingerprint]
+        return self.folder.stage("descriptors", self.settings(*names), after, body)
+
+    def teacher(self, stage: Stage, hog: Stage) -> NDArray[np.float32]:
+        """Vectors whose dot products are the similarities that cliques are made from."""
+        whitened = load_array(hog.folder / "descriptors.npy", mmap=True)
+        if stage is hog:
+            return whitened
+        return fuse([load_array(stage.folder / "features.npy"), whitened], self.pool.sequence)[0]
+
+    def neighbors_stage(self, number: int, teacher: Stage, hog: Stage) -> Stage:
+        names = ("mirror", "within_category", "n_neighbors", "teacher_pool_radius")
+
+        def body(work: StageWork) -> dict[str, Any]:
+            indices, values = parts.find_neighbors(
+                self.teacher(teacher, hog), self.pool, self.config, self.threads, work.progress
+            )
+            save_array(work.folder / "indices.npy", indices)
+            save_array(work.folder / "similarities.npy", values)
+            return {"rows": len(indices), "k": indices.shape[1]}
+
+        name = f"round-{number}/neighbors"
+        return self.folder.stage(name, self.settings(*names), [teacher, hog], body)
+
+    def cliques_stage(self, number: int, teacher: Stage, hog: Stage, found: Stage) -> Stage:
+        """Compact cliques (Sect. 2.2)."""
+        names = (
+            "clique_quantile",
+            "clique_min_size",
+            "clique_per_sequence",
+            "max_cliques",
+            "teacher_pool_radius",
+            "seed",
+        )
+
+        def body(work: StageWork) -> dict[str, Any]:
+            built = parts.make_cliques(
+                self.teacher(teacher, hog),
+                load_array(found.folder / "indices.npy"),
+                self.pool,
+                self.config,
+                self.threads,
+                work.progress,
+            )
+            save_array(work.folder / "indptr.npy", built.membership.indptr.astype(np.int64))
+            save_array(work.folder / "indices.npy", built.membership.indices.astype(np.int64))
+            save_array(work.folder / "part.npy", built.part)
+            for part, similarity in enumerate(built.similarity):
+                save_array(work.folder / f"similarity-{part}.npy", similarity)
+            return built.summary
+
+        name = f"round-{number}/cliques"
+        return self.folder.stage(name, self.settings(*names), [teacher, hog, found], body)
+
+    def batches_stage(self, number: int, built: Stage) -> Stage:
+        """Batches of mutually distant cliques: Eq. (1)."""
+        names = (
+            "batch_method",
+            "batch_mode",
+            "n_batches",
+            "cliques_per_batch",
+            "lambda1",
+            "lambda2",
+            "lambda3",
+            "coverage_p",
+            "batch_time_limit",
+            "seed",
+        )
+
+        def body(work: StageWork) -> dict[str, Any]:
+            cliques = load_cliques(built.folder, len(self.pool))
+            chosen = parts.choose_batches(cliques, self.config, self.threads, work.progress)
+            save_array(work.folder / "indptr.npy", chosen.indptr)
+            save_array(work.folder / "indices.npy", chosen.indices)
+            return chosen.summary
+
+        name = f"round-{number}/batches"
+        return self.folder.stage(name, self.settings(*names), [built], body)
+
+    def training_stage(
+        self, number: int, built: Stage, chosen: Stage, before: Stage | None
+    ) -> Stage:
+        """Train on the batches (Sect. 2.4); from the second round on, from the round before."""
+        settings = self.settings("training", "mirror") | {"seed": self.config.seed + number - 1}
+
+        def body(work: StageWork) -> dict[str, Any]:
+            from cliquesim.training import EmbeddingModel, train
+
+            config = dataclasses.replace(self.config.training, seed=settings["seed"])
+            membership = load_cliques(built.folder, len(self.pool)).membership
+            checkpoint = work.folder / "checkpoint.safetensors"
+            result = train(
+                self.corpus.frames,
+                membership,
+                load_batches(chosen.folder, membership.shape[0]),
+                pool=np.stack([self.pool.frame, self.pool.flip], axis=1),
+                sequence=self.corpus.sequence,
+                config=config,
+                initial=EmbeddingModel.load(before.folder / MODEL) if before else None,
+                checkpoint=checkpoint,
+                progress=lambda step, steps, loss: work.note(step / steps, f"loss {loss:.3f}"),
+                num_threads=self.threads,
+            )
+            checkpoint.unlink(missing_ok=True)
+            result.model.save(work.folder / MODEL)
+            save_array(work.folder / "loss.npy", result.loss)
+            tail = max(1, len(result.loss) // 20)
+            return {
+                "steps": len(result.loss),
+                "loss": float(result.loss[-tail:].mean()),
+                "resumed_from": result.resumed_from,
+                "precision": result.precision,
+            }
+
+        after = [built, chosen, *([before] if before else [])]
+        name = f"round-{number}/training"
+        return self.folder.stage(name, settings, after, body, resumable=True)
+
+    def features_stage(self, number: int, trained: Stage) -> Stage:
+        """Learned features of the pool, standardised: dot product = Pearson correlation."""
+
+        def body(work: StageWork) -> dict[str, Any]:
+            from cliquesim.training import EmbeddingModel, embed
+
+            model = EmbeddingModel.load(trained.folder / MODEL)
+            sides = [False, True] if self.config.mirror else [False]
+            blocks = [
+                embed(
+                    model,
+                    self.corpus.frames,
+                    flip=flip,
+                    num_threads=self.threads,
+                    progress=parts.share_of(work.progress, flip, 1, len(sides)),
+                )
+                for flip in sides
+            ]
+            features = standardize(np.concatenate(blocks))
+            save_array(work.folder / "features.npy", features)
+            return {"rows": len(features), "dimensions": features.shape[1]}
+
+        name = f"round-{number}/features"
+        return self.folder.stage(name, self.settings("mirror"), [trained], body)
+
+    def embedding_stage(self, hog: Stage, learned: Stage) -> Stage:
+        """One vector per frame; its dot product is the similarity that search uses."""
+
+        def body(work: StageWork) -> dict[str, Any]:
+            n = len(self.corpus)
+            features = load_array(learned.folder / "features.npy")[:n]
+            shares: tuple[float, ...] = (1.0, 0.0)
+            if self.config.embedding == "fused":
+                whitened = load_array(hog.folder / "descriptors.npy", mmap=True)[:n]
+                features, shares = fuse([features, whitened], self.corpus.sequence)
+            save_array(work.folder / "embedding.npy", features)
+            return {"rows": n, "dimensions": int(features.shape[1]), "weights": list(shares)}
+
+        return self.folder.stage("embedding", self.settings("embedding"), [hog, learned], body)
+
+    def model_stage(self, hog: Stage, trained: Stage, embedding: Stage) -> Stage:
+        """What embeds further frames."""
+
+        def body(work: StageWork) -> dict[str, Any]:
+            from cliquesim.training import EmbeddingModel
+
+            learned, whitened = embedding.summary["weights"]
+            Encoder(
+                HogLda.load(hog.folder / "hog_lda"),
+                EmbeddingModel.load(trained.folder / MODEL),
+                (learned, whitened),
+            ).save(work.folder)
+            return {}
+
+        return self.folder.stage("model", {}, [hog, trained, embedding], body)
+
+
+def load_cliques(folder: Path, columns: int) -> parts.PooledCliques:
+    """The cliques of a finished round; `columns` is the number of rows of the pool."""
+    indptr, indices = load_array(folder / "indptr.npy"), load_array(folder / "indices.npy")
+    part = load_array(folder / "part.npy")
+    membership = sp.csr_array(
+        (np.ones(len(indices), np.uint8), indices, indptr), shape=(len(part), columns)
+    )
+    count = len(list(folder.glob("similarity-*.npy")))
+    similarity = [load_array(folder / f"similarity-{p}.npy", mmap=True) for p in range(count)]
+    return parts.PooledCliques(membership, part, similarity, {})
+
+
+def load_batches(folder: Path, cliques: int) -> NDArray[np.bool_]:
+    """The chosen batches as X in {0, 1}^(B x K) of Eq. (1)."""
+    indptr, indices = load_array(folder / "indptr.npy"), load_array(folder / "indices.npy")
+    X = np.zeros((len(indptr) - 1, cliques), bool)
+    X[np.repeat(np.arange(len(X)), np.diff(indptr)), indices] = True
+    return X
+
+
+def _agreement(before: Stage, now: Stage) -> float:
+    return parts.neighbor_agreement(
+        load_array(before.folder / "indices.npy"), load_array(now.folder / "indices.npy")
+    )

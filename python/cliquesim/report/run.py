@@ -1,0 +1,123 @@
+"""`cliquesim report`: gathers what a finished run holds and writes its page."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cliquesim
+from cliquesim import _core
+from cliquesim._files import load_array, load_json
+from cliquesim.errors import InputError
+from cliquesim.model import SimilarityModel
+from cliquesim.pipeline import load_batches, load_cliques
+from cliquesim.pool import Pool
+
+_WATCHED = 0.5  # share of same-sequence pairs above which cliques learn sequences, not postures
+
+
+def report_run(
+    run: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    auc: dict[str, Any] | None = None,
+) -> Path:
+    """Write the report of a finished run and give its path.
+
+    Parameters
+    ----------
+    run : run folder.
+    labels : folder of labels, for the AUC table and the ROC curves; or
+    auc : an evaluation that was made already (`evaluate_run` with ``curves=True``).
+    out : file to write; default report.html in the run folder.
+
+    Raises
+    ------
+    InputError
+        No finished run, or labels that do not fit it.
+    """
+    from cliquesim.report.data import ReportData
+    from cliquesim.report.page import write_report
+
+    folder = Path(run)
+    target = Path(out) if out is not None else folder / "report.html"
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; --out names the page to write")
+    model = SimilarityModel.load(folder)
+    if labels is not None and auc is None:
+        from cliquesim.evaluation.run import evaluate_run
+
+        auc = evaluate_run(folder, labels, curves=True)
+    corpus, summary = model.corpus_, model.summary_
+    n, last = len(corpus), folder / f"round-{summary['rounds']}"
+    pool = Pool.of(corpus, model.config.mirror, model.config.within_category)
+    membership = load_cliques(last / "cliques", len(pool)).membership
+    data = ReportData(
+        title=f"cliquesim: {folder.resolve().name}",
+        frames=corpus.frames,
+        sequence=corpus.sequence,
+        category=[corpus.category_names[c] for c in corpus.category]
+        if corpus.has_categories
+        else None,
+        features={
+            "hog_lda": load_array(folder / "descriptors/descriptors.npy", mmap=True)[:n],
+            "learned": load_array(last / "features/features.npy", mmap=True)[:n],
+            "fused": model.embedding_,
+        },
+        auc=auc,
+        membership=membership,
+        batches=load_batches(last / "batches", membership.shape[0]),
+        rejected=corpus.rejected,
+        warnings=_warnings(summary),
+        settings=_flat(model.config.model_dump(mode="json")),
+        timings=_timings(folder),
+        versions=_versions(),
+    )
+    write_report(target, data)
+    return target
+
+
+def _warnings(summary: dict[str, Any]) -> list[str]:
+    found = []
+    if summary["same_sequence_pairs"] > _WATCHED:
+        found.append(
+            f"{summary['same_sequence_pairs']:.0%} of the pairs within cliques are of one "
+            "sequence: the network may learn sequences instead of what they show."
+        )
+    if summary["coverage"] < 0.3:
+        found.append(
+            f"Cliques cover {summary['coverage']:.0%} of the frames only; a lower clique_quantile "
+            "or clique_min_size covers more."
+        )
+    return found
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _timings(folder: Path) -> dict[str, float]:
+    records = [load_json(path) for path in folder.rglob("stage.json")]
+    order = sorted(records, key=lambda r: (not r["stage"].startswith("desc"), r["stage"]))
+    return {record["stage"]: float(record["seconds"]) for record in order}
+
+
+def _versions() -> dict[str, str]:
+    found = {"cliquesim": f"{cliquesim.__version__} ({_core.simd_level})"}
+    for package in ("torch", "numpy", "scipy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    found["numpy"] = np.__version__
+    return found

@@ -1,0 +1,260 @@
+"""Whole runs on tiny corpora: results, resuming, refusals, and the model on top."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_corpus import SMALL, write_figures
+
+import cliquesim as cs
+from cliquesim import pipeline
+from cliquesim.config import Config, make_config
+from cliquesim.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::cliquesim.BatchWarning", "ignore::cliquesim.CliqueWarning"
+)
+
+
+def small(**changes: Any) -> Config:
+    return make_config(changes={**SMALL, **changes})
+
+
+def load(frames: Path, cache: Path | None = None) -> cs.Corpus:
+    return cs.Corpus.from_folder(frames, size=(48, 48), cache=cache)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_figures(tmp_path_factory.mktemp("figures"))
+
+
+@pytest.fixture(scope="module")
+def run(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    pipeline.fit(load(frames), folder, small(), source=str(frames), num_threads=2)
+    return folder
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Hash of every output of every stage."""
+    found = {}
+    for record in folder.rglob("stage.json"):
+        stage = json.loads(record.read_text())
+        for name, output in stage["outputs"].items():
+            found[f"{stage['stage']}/{name}"] = output["hash"]
+    return found
+
+
+def test_a_run_holds_every_stage_in_open_formats(run: Path) -> None:
+    stages = {json.loads(p.read_text())["stage"] for p in run.rglob("stage.json")}
+    rounds = {f"round-1/{s}" for s in ("neighbors", "cliques", "batches", "training", "features")}
+    assert stages == {"descriptors", *rounds, "embedding", "model"}
+    suffixes = {p.suffix for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert suffixes <= {".npy", ".json", ".csv", ".safetensors"}
+    manifest = json.loads((run / "run.json").read_text())
+    assert manifest["input"]["fingerprint"]
+    assert manifest["settings"]["training"]["steps"] == 12
+    embedding = np.load(run / "embedding/embedding.npy")
+    assert embedding.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-4)
+
+
+def test_the_same_seed_repeats_the_run_and_another_does_not(
+    frames: Path, run: Path, tmp_path: Path
+) -> None:
+    pipeline.fit(load(frames), tmp_path / "again", small(), num_threads=2)
+    assert outputs(tmp_path / "again") == outputs(run)
+    pipeline.fit(load(frames), tmp_path / "other", small(seed=5), num_threads=2)
+    changed, kept = outputs(tmp_path / "other"), outputs(run)
+    assert changed["descriptors/descriptors.npy"] == kept["descriptors/descriptors.npy"]
+    assert changed["embedding/embedding.npy"] != kept["embedding/embedding.npy"]
+
+
+def test_a_second_fit_does_nothing_and_a_changed_setting_only_what_it_must(
+    frames: Path, tmp_path: Path
+) -> None:
+    class Observer:
+        def __init__(self) -> None:
+            self.reused: dict[str, bool] = {}
+
+        def start(self, stage: str) -> None: ...
+        def progress(self, stage: str, fraction: float, note: str = "") -> None:
+            assert 0 <= fraction <= 1.0001
+
+        def finish(self, stage: str, seconds: float, reused: bool, summary: Any) -> None:
+            self.reused[stage] = reused
+
+    corpus = load(frames)
+    pipeline.fit(corpus, tmp_path / "run", small())
+    again, changed = Observer(), Observer()
+    pipeline.fit(corpus, tmp_path / "run", small(), observer=again)
+    assert all(again.reused.values())
+    steps = {"training.steps": 8}
+    with pytest.raises(InputError, match="--update"):
+        pipeline.fit(corpus, tmp_path / "run", small(**steps))
+    planned = pipeline.plan(corpus, tmp_path / "run", small(**steps))
+    pipeline.fit(corpus, tmp_path / "run", small(**steps), update=True, observer=changed)
+    redone = {stage for stage, reused in changed.reused.items() if not reused}
+    assert redone == {"round-1/training", "round-1/features", "embedding", "model"}
+    assert redone == {s["name"] for s in planned["stages"] if not s["done"]}
+
+
+def start_fit(frames: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    settings = out.with_suffix(".settings.json")
+    settings.write_text(json.dumps(SMALL))
+    command = [sys.executable, "-m", "cliquesim", "fit", frames, "--out", out, "--threads", "2"]
+    return subprocess.Popen(
+        [*map(str, command), "--config", str(settings), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("stage", ["descriptors", "round-1/training"])
+def test_a_killed_fit_goes_on_and_ends_like_an_uninterrupted_one(
+    frames: Path, tmp_path: Path, how: signal.Signals, stage: str
+) -> None:
+    steps = ("--set", "training.steps=300", "--set", "training.checkpoint_every=5")
+    whole = start_fit(frames, tmp_path / "whole", *steps)
+    assert whole.wait(240) == 0, whole.communicate()
+    out = tmp_path / "run"
+    process = start_fit(frames, out, *steps)
+    partial = out / Path(stage).parent / f".{Path(stage).name}.partial"
+    sign = "checkpoint.safetensors" if "training" in stage else "partial.json"
+    wait_for(lambda: (partial / sign).exists(), process)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert not (out / stage).exists()
+    if how == signal.SIGINT:
+        assert "Traceback" not in errors
+        assert process.returncode == 1
+    again = start_fit(frames, out, *steps)
+    _, errors = again.communicate(timeout=240)
+    assert again.returncode == 0, errors
+    if "training" in stage:
+        record = json.loads((out / stage / "stage.json").read_text())
+        assert record["summary"]["resumed_from"] > 0
+    whole_run, resumed = outputs(tmp_path / "whole"), outputs(out)
+    assert resumed["embedding/embedding.npy"] == whole_run["embedding/embedding.npy"]
+    assert resumed == whole_run
+
+
+def test_more_cliques_per_batch_than_cliques_is_a_clear_error(frames: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cliques_per_batch=500, but .* only \d+ cliques"):
+        pipeline.fit(load(frames), tmp_path / "run", small(cliques_per_batch=500))
+    assert not (tmp_path / "run/round-1/batches").exists()
+
+
+def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
+    corpus = load(write_figures(tmp_path / "frames", categories=2, sequences=6))
+    pipeline.fit(corpus, tmp_path / "run", small(cliques_per_batch=3))
+    n = len(corpus)
+    cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * n)
+    category = np.tile(corpus.category, 2)
+    for row in range(cliques.membership.shape[0]):
+        members = cliques.membership.indices[slice(*cliques.membership.indptr[row : row + 2])]
+        assert len(np.unique(category[members])) == 1
+        sequences = np.tile(corpus.sequence, 2)[members]
+        assert len(np.unique(sequences)) == len(sequences)  # one frame of a sequence
+
+
+def test_rounds_stop_when_they_agree(frames: Path, tmp_path: Path) -> None:
+    agreed = pipeline.fit(load(frames), tmp_path / "a", small(max_rounds=3, agreement=0.0))
+    assert agreed.summary["rounds"] == 1
+    assert "agree" in agreed.summary["stopped_because"]
+    forced = pipeline.fit(load(frames), tmp_path / "b", small(max_rounds=2, agreement=1.0))
+    assert forced.summary["rounds"] == 2
+    assert len(forced.summary["agreement"]) == 1
+
+
+def test_the_model_embeds_searches_saves_and_loads(frames: Path, run: Path, tmp_path: Path) -> None:
+    corpus = load(frames)
+    model = cs.SimilarityModel.load(run)
+    queries = corpus.frames[[3, 40]]
+    np.testing.assert_allclose(model.transform(queries), model.embedding_[[3, 40]], atol=2e-3)
+    found = model.search(queries, k=4)
+    assert found.indices[:, 0].tolist() == [3, 40]
+    np.testing.assert_allclose(found.similarities[:, 0], 1, atol=1e-2)
+    mirrored = np.ascontiguousarray(queries[:, :, ::-1])
+    np.testing.assert_allclose(
+        model.transform(queries, mirrored=True), model.transform(mirrored), atol=2e-3
+    )
+    model.save(tmp_path / "saved")
+    again = cs.SimilarityModel.load(tmp_path / "saved")
+    np.testing.assert_array_equal(again.transform(queries), model.transform(queries))
+    assert again.paths_ == corpus.paths
+    with pytest.raises(InputError, match="exists already"):
+        model.save(tmp_path / "saved")
+
+
+def test_estimator_habits(frames: Path) -> None:
+    model = cs.SimilarityModel(**{k.replace(".", "__"): v for k, v in SMALL.items()})
+    assert model.get_params()["n_batches"] == 6
+    assert model.set_params(training__steps=5).config.training.steps == 5
+    with pytest.raises(InputError, match="n_batches"):
+        model.set_params(n_batches=0)
+    assert model.config.n_batches == 6
+    with pytest.raises(InputError, match="not fitted"):
+        model.transform(np.zeros((1, 48, 48, 3), np.uint8))
+    assert model.fit(load(frames)) is model
+    assert model.embedding_.shape[0] == len(load(frames))
+    with pytest.raises(InputError, match="uint8"):
+        model.transform(np.zeros((1, 48, 48, 3)))
+
+
+def test_unfinished_runs_are_refused_by_name(frames: Path, run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy/model")
+    with pytest.raises(InputError, match="not finished"):
+        cs.SimilarityModel.load(tmp_path / "copy")
+
+
+def test_search_and_embed_of_files(frames: Path, run: Path, tmp_path: Path) -> None:
+    from cliquesim.search import embed_to_file, search_files
+
+    query = frames / "s02/004.png"
+    result = search_files(run, [query], k=5, grid=tmp_path / "grid.png", per_sequence=1)
+    hits = result["queries"][0]["neighbors"]
+    assert hits[0]["path"] == "s02/004.png"
+    assert hits[0]["similarity"] == pytest.approx(1, abs=1e-2)
+    assert len({hit["path"].split("/")[0] for hit in hits}) == 5
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+    with pytest.raises(InputError, match=r"no-such\.jpg"):
+        search_files(run, [tmp_path / "no-such.jpg"])
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    with pytest.raises(InputError, match=r"text\.jpg"):
+        search_files(run, [text])
+    rows, dimensions, listing = embed_to_file(run, [frames], tmp_path / "e.npy")
+    stored = np.load(tmp_path / "e.npy")
+    assert (
+        stored.shape
+        == (rows, dimensions)
+        == (80, np.load(run / "embedding/embedding.npy").shape[1])
+    )
+    assert len(listing.read_text().splitlines()) == 81
+    np.testing.assert_allclose(stored, np.load(run / "embedding/embedding.npy"), atol=2e-3)
+    with pytest.raises(InputError, match=r"\.npy"):
+        embed_to_file(run, [query], tmp_path / "e.txt")
