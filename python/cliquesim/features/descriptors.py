@@ -76,7 +76,7 @@ class HogLda:
         self.cell_size = cell_size
         self.num_threads = num_threads
         self.scales = [
-            Scale(side, margin, Whitening(estimator=estimator, shrinkage=shrinkage))
+            Scale(side, margin, Whitening(estimator, shrinkage, num_threads=num_threads))
             for side, margin in zip(sides, margins, strict=True)
         ]
 
@@ -103,7 +103,7 @@ class HogLda:
         ``descriptors.npy``: (N, D), or (2N, D) with the mirror images behind the frames.
         """
         n, sides = len(frames), 2 if mirror else 1
-        groups = np.concatenate([sequence, sequence + sequence.max() + 1])[: sides * n]
+        groups = np.tile(sequence, sides)
         report = progress or (lambda _: None)
         raw_paths = []
         width = 0
