@@ -184,10 +184,13 @@ class HogLda:
         scales = []
         for index, scale in enumerate(self.scales):
             state = scale.whitening.state_dict()
-            arrays = {k: np.ascontiguousarray(v) for k, v in state.items() if np.ndim(v)}
+            del state["covariance"]  # large, and not needed to transform
+            arrays = {
+                k: np.ascontiguousarray(v) for k, v in state.items() if isinstance(v, np.ndarray)
+            }
             with write_atomically(folder / f"whitening-{index}.safetensors") as temporary:
                 save_file(arrays, temporary)
-            plain = {k: v for k, v in state.items() if not np.ndim(v)}
+            plain = {k: v for k, v in state.items() if k not in arrays}
             scales.append(
                 {
                     "side": scale.side,

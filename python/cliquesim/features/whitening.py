@@ -369,6 +369,8 @@ class Whitening:
     def from_state(cls, state: Mapping[str, Any]) -> Whitening:
         """The inverse of `state_dict`. It transforms; it cannot be fitted further by partial_fit.
 
+        The covariance may be left out: transforming needs the factor alone.
+
         Raises
         ------
         InputError
@@ -379,7 +381,8 @@ class Whitening:
             whitening.n_rows_ = int(state["n_rows"])
             whitening._shape = tuple(int(side) for side in state["shape"])
             whitening.mean_ = np.asarray(state["mean"], np.float64)
-            whitening.covariance_ = np.asarray(state["covariance"], np.float64)
+            if "covariance" in state:
+                whitening.covariance_ = np.asarray(state["covariance"], np.float64)
             whitening.shrinkage_ = float(state["shrinkage"])
             whitening.relative_shrinkage_ = float(state["relative_shrinkage"])
             factor = np.ascontiguousarray(state["factor"], np.float32)
