@@ -184,7 +184,7 @@ class HogLda:
         scales = []
         for index, scale in enumerate(self.scales):
             state = scale.whitening.state_dict()
-            del state["covariance"]  # large, and not needed to transform
+            state.pop("covariance", None)  # large, and not needed to transform
             arrays = {
                 k: np.ascontiguousarray(v) for k, v in state.items() if isinstance(v, np.ndarray)
             }

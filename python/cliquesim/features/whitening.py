@@ -351,7 +351,9 @@ class Whitening:
         """Arrays and JSON scalars from which `from_state` makes an equal transform."""
         self._finish()
         path = self.shrinkage_path_
+        covariance = self.__dict__.get("covariance_")  # `from_state` may have left it out
         return {
+            **({} if covariance is None else {"covariance": covariance}),
             "parameters": {**self.get_params(), "num_threads": None},
             "n_rows": self.n_rows_,
             "shape": list(self._shape or ()),
@@ -361,7 +363,6 @@ class Whitening:
             "path_relative_shrinkage": np.array([] if path is None else path.relative_shrinkage),
             "path_score": np.array([] if path is None else path.score),
             "mean": self.mean_,
-            "covariance": self.covariance_,
             "factor": self._factor,
         }
 

@@ -17,8 +17,6 @@ from cliquesim.model import SimilarityModel
 from cliquesim.pipeline import load_batches, load_cliques
 from cliquesim.pool import Pool
 
-_WATCHED = 0.5  # share of same-sequence pairs above which cliques learn sequences, not postures
-
 
 def report_run(
     run: str | os.PathLike[str],
@@ -72,38 +70,12 @@ def report_run(
         membership=membership,
         batches=load_batches(last / "batches", membership.shape[0]),
         rejected=corpus.rejected,
-        warnings=_warnings(summary),
-        settings=_flat(model.config.model_dump(mode="json")),
+        settings=model.config.model_dump(mode="json"),
         timings=_timings(folder),
         versions=_versions(),
     )
     write_report(target, data)
     return target
-
-
-def _warnings(summary: dict[str, Any]) -> list[str]:
-    found = []
-    if summary["same_sequence_pairs"] > _WATCHED:
-        found.append(
-            f"{summary['same_sequence_pairs']:.0%} of the pairs within cliques are of one "
-            "sequence: the network may learn sequences instead of what they show."
-        )
-    if summary["coverage"] < 0.3:
-        found.append(
-            f"Cliques cover {summary['coverage']:.0%} of the frames only; a lower clique_quantile "
-            "or clique_min_size covers more."
-        )
-    return found
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _timings(folder: Path) -> dict[str, float]:
