@@ -150,6 +150,8 @@ def estimate(
             4.0 * n * final / mib,
         )
     )
+    whitening_mib = sum(4.0 * d**2 for d in cells) / mib
+    stages.append(StageEstimate("model", "weights and whitening", 1.0, base, whitening_mib + 10.0))
     return [
         StageEstimate(
             s.name, s.work, round(float(s.seconds), 1), round(s.memory_mib), round(s.disk_mib, 1)
