@@ -9,6 +9,8 @@ The stages, in the order of the method: `Corpus`, `hog`, `Whitening`, `neighbors
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
 from cliquesim import datasets, evaluation
@@ -27,6 +29,9 @@ from cliquesim.linkage import linkage
 from cliquesim.neighbors import Neighbors, neighbors
 from cliquesim.temporal import pooled_similarity
 
+if TYPE_CHECKING:
+    from cliquesim.model import SimilarityModel
+
 __all__ = [
     "BatchSelection",
     "BatchWarning",
@@ -35,6 +40,7 @@ __all__ = [
     "Corpus",
     "Neighbors",
     "RelaxedSolution",
+    "SimilarityModel",
     "Whitening",
     "batch_objective",
     "build_cliques",
@@ -47,3 +53,12 @@ __all__ = [
     "select_batches",
     "solve_relaxed",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The stages import quickly; the model brings pydantic and, when it fits, torch.
+    if name == "SimilarityModel":
+        from cliquesim.model import SimilarityModel
+
+        return SimilarityModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

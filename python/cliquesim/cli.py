@@ -49,7 +49,7 @@ def _reports_errors(command: Command) -> Command:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = say  # type: ignore[assignment]
+                warnings.showwarning = say
                 command(*args, **kwargs)
         except InputError as error:
             raise _fail(str(error), 2) from error

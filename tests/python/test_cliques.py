@@ -547,7 +547,7 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
 
 
 def test_sequences_that_return_are_refused_when_pooling() -> None:
-    with pytest.raises(InputError, match="sequence 0 must be contiguous .* row 2 returns"):
+    with pytest.raises(InputError, match=r"sequence 0 must be contiguous .* row 2 returns"):
         cs.build_cliques(**good_arguments(), sequences=[0, 1, 0, 1], pool_radius=1, threshold=0.5)
 
 

@@ -167,7 +167,7 @@ def test_missing_pyarrow_names_the_extra(pictures: Path, monkeypatch: pytest.Mon
 
 
 def write_video(path: Path) -> Path:
-    """30 frames of 64 x 64: above, columns 8 i to 8 i + 7 of frame f are 8 f + 2 i; below, noise."""
+    """30 frames of 64 x 64: above, columns 8 i to 8 i + 7 of frame f are 8 f + 2 i; noise below."""
     rng = np.random.default_rng(0)
     av = pytest.importorskip("av", reason="extra 'video'")
     with av.open(str(path), "w") as container:

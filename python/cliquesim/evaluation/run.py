@@ -55,7 +55,7 @@ def evaluate_run(
             for suffix, p in (("", 0), ("_pooled", radius)):
                 if method == "hog" and p:
                     continue
-                result = retrieval_auc(
+                found = retrieval_auc(
                     local,
                     plain,
                     mirrored,
@@ -63,13 +63,13 @@ def evaluate_run(
                     pool_radius=p,
                     sequence=corpus.sequence[rows],
                 )
-                scores[method + suffix] = result.auc
-                tpr.setdefault(method + suffix, []).append(result.tpr)
+                scores[method + suffix] = found.auc
+                tpr.setdefault(method + suffix, []).append(found.tpr)
         per_category[name] = scores
     if not per_category:
         raise InputError(f"{labels}: no category has labels")
     methods = list(next(iter(per_category.values())))
-    result = {
+    result: dict[str, Any] = {
         "mean_auc": {
             m: float(np.mean([scores[m] for scores in per_category.values()])) for m in methods
         },
@@ -116,7 +116,8 @@ def _features(
     hog, hog_lda, hog_lda_one, learned, fused = [], [], [], [], []
     for mirrored in (False, True):
         raw = encoder.hog_lda.raw(frames, 0, mirrored).reshape(len(frames), -1)
-        hog.append(_unit(raw - encoder.hog_lda.scales[0].whitening.mean_.reshape(1, -1)))
+        mean = encoder.hog_lda.scales[0].whitening.mean_.astype(np.float32)
+        hog.append(_unit(raw - mean))
         hog_lda_one.append(encoder.hog_lda.transform(frames, 0, mirrored))
         whitened = encoder.hog_lda.transform(frames, mirrored=mirrored)
         hog_lda.append(whitened)
