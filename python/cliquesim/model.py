@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,6 @@ class SimilarityModel:
         self.num_threads = num_threads
         self._settings = {name.replace("__", "."): value for name, value in settings.items()}
         self._config = make_config(preset, changes=self._settings)
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._folder: Path | None = None
         self._encoder: Encoder | None = None
 
@@ -109,8 +109,8 @@ class SimilarityModel:
 
         folder = self.run
         if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="cliquesim-run-")
-            folder = self._temporary.name
+            folder = tempfile.mkdtemp(prefix="cliquesim-run-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         result = pipeline.fit(
             corpus,
             folder,

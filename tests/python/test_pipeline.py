@@ -135,7 +135,8 @@ def test_a_killed_fit_goes_on_and_ends_like_an_uninterrupted_one(
 ) -> None:
     steps = ("--set", "training.steps=300", "--set", "training.checkpoint_every=5")
     whole = start_fit(frames, tmp_path / "whole", *steps)
-    assert whole.wait(240) == 0, whole.communicate()
+    _, errors = whole.communicate(timeout=240)
+    assert whole.returncode == 0, errors
     out = tmp_path / "run"
     process = start_fit(frames, out, *steps)
     partial = out / Path(stage).parent / f".{Path(stage).name}.partial"

@@ -54,7 +54,8 @@ class EmbeddingModel:
     def save(self, path: PathLike) -> None:
         """Write weights and settings to one safetensors file."""
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.backbone.state_dict().items()}
-        metadata = {"format": _FORMAT, "config": json.dumps(self.config.to_dict())}
+        # One entry: safetensors writes several in random order, and equal models shall be equal files.
+        metadata = {_FORMAT: json.dumps(self.config.to_dict(), sort_keys=True)}
         with write_atomically(path) as temporary:
             save_file(tensors, temporary, metadata)
 
@@ -68,9 +69,9 @@ class EmbeddingModel:
             The file is missing, damaged, or no model of this format.
         """
         metadata, tensors = read_tensors(path)
-        if metadata.get("format") != _FORMAT:
+        if _FORMAT not in metadata:
             raise InputError(f"{path}: not a cliquesim model of this version")
-        config = TrainingConfig.from_dict(json.loads(metadata["config"]))
+        config = TrainingConfig.from_dict(json.loads(metadata[_FORMAT]))
         backbone = build_backbone(config)
         _load_state(backbone, tensors, path)
         return cls(backbone.eval(), config)
