@@ -40,7 +40,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    pipeline.fit(load(frames), folder, small(), source=str(frames), num_threads=2)
+    pipeline.fit(load(frames), folder, small(), source=str(frames), num_threads=1)
     return folder
 
 
@@ -71,9 +71,9 @@ def test_a_run_holds_every_stage_in_open_formats(run: Path) -> None:
 def test_the_same_seed_repeats_the_run_and_another_does_not(
     frames: Path, run: Path, tmp_path: Path
 ) -> None:
-    pipeline.fit(load(frames), tmp_path / "again", small(), num_threads=2)
+    pipeline.fit(load(frames), tmp_path / "again", small(), num_threads=1)
     assert outputs(tmp_path / "again") == outputs(run)
-    pipeline.fit(load(frames), tmp_path / "other", small(seed=5), num_threads=2)
+    pipeline.fit(load(frames), tmp_path / "other", small(seed=5), num_threads=1)
     changed, kept = outputs(tmp_path / "other"), outputs(run)
     assert changed["descriptors/descriptors.npy"] == kept["descriptors/descriptors.npy"]
     assert changed["embedding/embedding.npy"] != kept["embedding/embedding.npy"]
@@ -94,15 +94,17 @@ def test_a_second_fit_does_nothing_and_a_changed_setting_only_what_it_must(
             self.reused[stage] = reused
 
     corpus = load(frames)
-    pipeline.fit(corpus, tmp_path / "run", small())
+    pipeline.fit(corpus, tmp_path / "run", small(), num_threads=1)
     again, changed = Observer(), Observer()
-    pipeline.fit(corpus, tmp_path / "run", small(), observer=again)
+    pipeline.fit(corpus, tmp_path / "run", small(), observer=again, num_threads=1)
     assert all(again.reused.values())
     steps = {"training.steps": 8}
     with pytest.raises(InputError, match="--update"):
         pipeline.fit(corpus, tmp_path / "run", small(**steps))
     planned = pipeline.plan(corpus, tmp_path / "run", small(**steps))
-    pipeline.fit(corpus, tmp_path / "run", small(**steps), update=True, observer=changed)
+    pipeline.fit(
+        corpus, tmp_path / "run", small(**steps), update=True, observer=changed, num_threads=1
+    )
     redone = {stage for stage, reused in changed.reused.items() if not reused}
     assert redone == {"round-1/training", "round-1/features", "embedding", "model"}
     assert redone == {s["name"] for s in planned["stages"] if not s["done"]}
@@ -111,7 +113,7 @@ def test_a_second_fit_does_nothing_and_a_changed_setting_only_what_it_must(
 def start_fit(frames: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     settings = out.with_suffix(".settings.json")
     settings.write_text(json.dumps(SMALL))
-    command = [sys.executable, "-m", "cliquesim", "fit", frames, "--out", out, "--threads", "2"]
+    command = [sys.executable, "-m", "cliquesim", "fit", frames, "--out", out, "--threads", "1"]
     return subprocess.Popen(
         [*map(str, command), "--config", str(settings), *more],
         stdout=subprocess.PIPE,
@@ -168,7 +170,7 @@ def test_more_cliques_per_batch_than_cliques_is_a_clear_error(frames: Path, tmp_
 
 def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
     corpus = load(write_figures(tmp_path / "frames", categories=2, sequences=6))
-    pipeline.fit(corpus, tmp_path / "run", small(cliques_per_batch=3))
+    pipeline.fit(corpus, tmp_path / "run", small(cliques_per_batch=3), num_threads=1)
     n = len(corpus)
     cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * n)
     category = np.tile(corpus.category, 2)
@@ -180,10 +182,14 @@ def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
 
 
 def test_rounds_stop_when_they_agree(frames: Path, tmp_path: Path) -> None:
-    agreed = pipeline.fit(load(frames), tmp_path / "a", small(max_rounds=3, agreement=0.0))
+    agreed = pipeline.fit(
+        load(frames), tmp_path / "a", small(max_rounds=3, agreement=0.0), num_threads=1
+    )
     assert agreed.summary["rounds"] == 1
     assert "agree" in agreed.summary["stopped_because"]
-    forced = pipeline.fit(load(frames), tmp_path / "b", small(max_rounds=2, agreement=1.0))
+    forced = pipeline.fit(
+        load(frames), tmp_path / "b", small(max_rounds=2, agreement=1.0), num_threads=1
+    )
     assert forced.summary["rounds"] == 2
     assert len(forced.summary["agreement"]) == 1
 
@@ -209,7 +215,7 @@ def test_the_model_embeds_searches_saves_and_loads(frames: Path, run: Path, tmp_
 
 
 def test_estimator_habits(frames: Path) -> None:
-    model = cs.SimilarityModel(**{k.replace(".", "__"): v for k, v in SMALL.items()})
+    model = cs.SimilarityModel(num_threads=1, **{k.replace(".", "__"): v for k, v in SMALL.items()})
     assert model.get_params()["n_batches"] == 6
     assert model.set_params(training__steps=5).config.training.steps == 5
     with pytest.raises(InputError, match="n_batches"):
