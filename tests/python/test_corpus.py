@@ -147,6 +147,21 @@ def test_only_damaged_frames(tmp_path: Path) -> None:
         Corpus.from_folder(tmp_path, max_rejected=1.0)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "bmp", "webp", "ppm"])
+def test_flipped_bytes_are_never_fatal(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    whole = save_picture(tmp_path / f"a.{suffix}").read_bytes()
+    for i in range(30):
+        broken = bytearray(whole)
+        for place in rng.integers(0, min(len(whole), (60, 10**6)[i % 2]), 5):
+            broken[place] = rng.integers(256)
+        (tmp_path / f"{i}.{suffix}").write_bytes(broken[: rng.integers(1, 2 * len(whole))])
+    corpus = Corpus.from_folder(tmp_path, size=(16, 16), max_rejected=1.0)
+    assert len(corpus) + len(corpus.rejected) == 31
+    assert corpus.rejected
+    assert f"a.{suffix}" in corpus.paths
+
+
 def test_one_frame_and_equal_frames_are_a_corpus(tmp_path: Path) -> None:
     for i in range(3):
         save_picture(tmp_path / f"{i}.png")
