@@ -347,11 +347,31 @@ def test_default_lambdas_follow_the_scales():
     assert np.array_equal(a.X, b.X)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_default_lambdas_let_small_cliques_take_part(seed):
+    """A few large cliques must not fill every batch for their coverage alone."""
+    rng = np.random.default_rng(seed)
+    sizes = np.r_[np.full(8, 24), np.full(52, 4)]
+    C = np.zeros((60, 200))
+    for row, size in zip(C, sizes, strict=True):
+        row[rng.choice(200, size, replace=False)] = 1
+    h = rng.normal(size=(60, 30))
+    S = h @ h.T / 30
+    selected = quiet_select(C, S, 20, 8, method="greedy")
+    assert (C[selected.X.any(axis=0)].any(axis=0) == C.any(axis=0)).all()
+    unit = 10 * selected.lambdas["lambda1"]
+    assert selected.lambdas["lambda2"] == pytest.approx(10 * unit)
+    heavy = quiet_select(C, S, 20, 8, method="greedy", lambda1=unit, lambda2=unit)
+    large = sizes > 4
+    assert heavy.X[:, large].mean() > 1.3 * selected.X[:, large].mean()
+
+
 def test_each_term_has_its_effect():
     """Sect. 2.3, (i) to (iii): what leaving a term of Eq. (1) out does."""
     C, S = instance(40, 400, 10, size=12)
-    full = quiet_select(C, S, 6, 5)
-    lambdas = full.lambdas
+    unit = 10 * quiet_select(C, S, 6, 5).lambdas["lambda1"]  # where every term weighs the same
+    lambdas = {"lambda1": unit, "lambda2": unit}
+    full = quiet_select(C, S, 6, 5, **lambdas)
 
     def similar(selection):
         return selection.objective_terms["similarity"]
