@@ -16,6 +16,7 @@ import scipy.sparse as sp
 torch = pytest.importorskip("torch")
 
 from cliquesim.errors import InputError, RunError  # noqa: E402
+from cliquesim.fusion import standardize  # noqa: E402
 from cliquesim.training import (  # noqa: E402
     AlexNet,
     AugmentationConfig,
@@ -25,11 +26,9 @@ from cliquesim.training import (  # noqa: E402
     TrainingConfig,
     augment,
     embed,
-    fuse,
     global_softmax_loss,
     restricted_softmax_loss,
     sample_augmentation,
-    standardize,
     supervised_contrastive_loss,
     train,
 )
@@ -543,29 +542,6 @@ def test_embedding_does_not_depend_on_the_batch(toy):
     read_only = frames.copy()
     read_only.flags.writeable = False
     np.testing.assert_allclose(embed(model, read_only, batch_size=5), whole, atol=1e-5)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_fused_dot_products_add_up_the_scaled_similarities(seed):
-    rng = np.random.default_rng(seed)
-    A, B = rng.normal(size=(60, 9)), 30 * rng.normal(size=(60, 4))
-    groups = np.arange(60) // 5
-    fused = fuse([A, B], metrics=["correlation", "dot"], weights=[1.0, 2.0], groups=groups)
-    total = fused @ fused.T
-    far = groups[:, None] != groups[None, :]
-    expected = np.zeros((60, 60))
-    for similarity, weight in ((np.corrcoef(A), 1.0), (B @ B.T, 2.0)):
-        expected += weight * similarity / similarity[far].std()
-    np.testing.assert_allclose(total, expected, rtol=0.03, atol=0.05)
-
-
-def test_standardized_rows_multiply_to_correlations():
-    X = np.random.default_rng(0).normal(5, 2, (8, 12))
-    X[3] = 4.0
-    Z = standardize(X)
-    assert (Z[3] == 0).all()
-    rows = [0, 1, 2, 4, 5, 6, 7]
-    np.testing.assert_allclose((Z @ Z.T)[np.ix_(rows, rows)], np.corrcoef(X[rows]), atol=1e-5)
 
 
 def test_settings_go_to_json_and_back():

@@ -13,7 +13,7 @@ from cliquesim.training.config import AugmentationConfig, TrainingConfig
 if TYPE_CHECKING:
     from cliquesim.training.augmentation import augment, sample_augmentation
     from cliquesim.training.backbones import AlexNet, CompactNet, GradientFrontEnd, build_backbone
-    from cliquesim.training.embedding import embed, fuse, standardize
+    from cliquesim.training.embedding import embed
     from cliquesim.training.losses import (
         CliqueHead,
         global_softmax_loss,
@@ -31,8 +31,6 @@ _HOME = {
     "GradientFrontEnd": "backbones",
     "build_backbone": "backbones",
     "embed": "embedding",
-    "fuse": "embedding",
-    "standardize": "embedding",
     "CliqueHead": "losses",
     "global_softmax_loss": "losses",
     "restricted_softmax_loss": "losses",
@@ -54,11 +52,9 @@ __all__ = [
     "augment",
     "build_backbone",
     "embed",
-    "fuse",
     "global_softmax_loss",
     "restricted_softmax_loss",
     "sample_augmentation",
-    "standardize",
     "supervised_contrastive_loss",
     "train",
 ]

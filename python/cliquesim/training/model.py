@@ -54,7 +54,7 @@ class EmbeddingModel:
     def save(self, path: PathLike) -> None:
         """Write weights and settings to one safetensors file."""
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.backbone.state_dict().items()}
-        # One entry: safetensors writes several in random order, and equal models shall be equal files.
+        # One entry: safetensors writes several in random order; equal models are equal files.
         metadata = {_FORMAT: json.dumps(self.config.to_dict(), sort_keys=True)}
         with write_atomically(path) as temporary:
             save_file(tensors, temporary, metadata)
