@@ -46,7 +46,7 @@ def main() -> None:
         "runs": results,
         "processors": os.cpu_count(),
         "machine": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("cliquesim", "torch", "numpy", "scipy")},
+        "versions": {name: version(name) for name in ("torch", "numpy", "scipy")},
     }
     text = json.dumps(report, indent=2)
     print(text)
