@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,6 @@ def run_demo(
     if run.exists():
         check_run_folder(run)
     if not (scene / "labels_hdf5").is_dir():
-        import time
-
         observer.start("render")
         start = time.monotonic()
         demo.render(
@@ -55,6 +54,7 @@ def run_demo(
         observer.finish("render", time.monotonic() - start, False, {})
     config = make_config("demo", changes=_QUICK if quick else {})
     observer.start("corpus")
+    start = time.monotonic()
     corpus = Corpus.from_folder(
         scene / "frames",
         size=(config.frame_size, config.frame_size),
@@ -62,7 +62,15 @@ def run_demo(
         cache=run / "corpus",
         progress=lambda fraction: observer.progress("corpus", fraction),
     )
-    fit(corpus, run, config, num_threads=num_threads, observer=observer)
+    observer.finish("corpus", time.monotonic() - start, False, {"frames": len(corpus)})
+    fit(
+        corpus,
+        run,
+        config,
+        source=str(scene / "frames"),
+        num_threads=num_threads,
+        observer=observer,
+    )
     result = evaluate_run(run, scene, num_threads=num_threads, curves=True)
     report = report_run(run, out=out / "report.html", auc=result)
     del result["curves"]
