@@ -70,7 +70,7 @@ class Config(BaseModel):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     # rounds, embedding
-    max_rounds: int = Field(2, ge=1, le=4)
+    max_rounds: int = Field(1, ge=1, le=4, description="a second one measured no gain (README)")
     agreement: float = Field(
         0.8, ge=0, le=1, description="stop when this share of neighbours stays from round to round"
     )
