@@ -80,7 +80,9 @@ def estimate(
     frames_mib = n * config.frame_size**2 * 3 / mib
     descriptors_mib = 4.0 * sides * n * width / mib
     pixels = sum(side**2 for side in config.scales)
-    whitening = sum(2.0 * sides * n * d**2 + 4.0 * d**3 for d in cells)
+    # Choosing lambda factorises the covariance once per candidate, and clips its eigenvalues.
+    per_covariance = 80.0 if config.shrinkage == "auto" else 10.0
+    whitening = sum(2.0 * sides * n * d**2 + per_covariance * d**3 for d in cells)
     largest = max(part_sizes, default=0)
     stages = [
         StageEstimate(
