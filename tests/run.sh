@@ -7,7 +7,7 @@
 #   Arguments go to pytest, e.g.  bash tests/run.sh -k linkage
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=${CLIQUESIM_VENV:-.venv}
+venv=$(realpath -m "${CLIQUESIM_VENV:-.venv}")
 werror=${CLIQUESIM_WERROR:-OFF}
 
 packages=(g++ cmake ninja-build doctest-dev libvlfeat-dev python3-venv)
@@ -27,7 +27,7 @@ fi
 "$venv/bin/pip" install -q "scikit-build-core>=0.10" "pybind11>=3.0" "cmeel-eigen>=3.4.1"
 "$venv/bin/pip" install -q --no-build-isolation -C "cmake.define.CLIQUESIM_WERROR=$werror" ".[test]"
 
-cmake -S . -B build/tests -G Ninja -DPython_EXECUTABLE="$PWD/$venv/bin/python" \
+cmake -S . -B build/tests -G Ninja -DPython_EXECUTABLE="$venv/bin/python" \
     -DCLIQUESIM_BUILD_TESTS=ON -DCLIQUESIM_SIMD_LEVELS=baseline -DCLIQUESIM_CUDA=OFF \
     -DCLIQUESIM_WERROR="$werror" -DCLIQUESIM_SANITIZE=address,undefined >/dev/null
 cmake --build build/tests --target cliquesim_tests
