@@ -86,10 +86,6 @@ class Config(BaseModel):
             if round(side / self.cell_size) < 3:
                 raise ValueError(f"scale {side} has fewer than three cells of {self.cell_size} px")
 
-    def with_changes(self, changes: dict[str, Any]) -> Config:
-        """A checked copy with some settings changed; InputError names what is wrong."""
-        return _checked(_merge(self.model_dump(), changes))
-
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},

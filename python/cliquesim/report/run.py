@@ -7,8 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import cliquesim
 from cliquesim import _core
 from cliquesim._files import load_array, load_json
@@ -91,5 +89,4 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "unknown"
-    found["numpy"] = np.__version__
     return found
