@@ -119,14 +119,17 @@ def demo(
 
 
 @app.command(
-    epilog="Examples: `cliquesim fit FRAMES --out RUN` · `cliquesim fit a.mp4 b.mp4 --out RUN` · "
-    "`cliquesim fit --manifest boxes.csv --root VIDEOS --out RUN --set steps=2000`"
+    epilog="Examples: `cliquesim fit FRAMES --out RUN` · `cliquesim fit MONDAY TUESDAY --out RUN` "
+    "· `cliquesim fit a.mp4 b.mp4 --out RUN` · "
+    "`cliquesim fit --manifest boxes.csv --root VIDEOS --out RUN --set training.steps=2000`"
 )
 @_reports_errors
 def fit(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(help="A folder of frames (a sub-folder per sequence), or video files."),
+        typer.Argument(
+            help="Folders of frames (a sub-folder per sequence), or videos and folders of videos."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.")] = None,
     manifest: Annotated[
@@ -178,7 +181,7 @@ def fit(
             out,
             chosen,
             update=update,
-            source=str(manifest or " ".join(str(one.resolve()) for one in sources or [])),
+            source=str(manifest) if manifest else [str(one.absolute()) for one in sources or []],
             num_threads=threads,
             observer=observer,
         )
@@ -192,7 +195,7 @@ def fit(
 @_reports_errors
 def embed(
     run: Annotated[Path, typer.Argument(help="Run folder of a fit.")],
-    frames: Annotated[list[Path], typer.Argument(help="Image files, or one folder of frames.")],
+    frames: Annotated[list[Path], typer.Argument(help="Image files, or folders of frames.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .npy.")],
     as_json: Json = False,
     threads: Threads = None,
@@ -311,7 +314,7 @@ def _open_corpus(
     from cliquesim.corpus.sources import open_corpus
 
     if bool(sources) == (manifest is not None):
-        raise InputError("give either SOURCES (a folder or video files) or --manifest FILE")
+        raise InputError("give either SOURCES (folders or video files) or --manifest FILE")
     observer.start("corpus")
     start = time.monotonic()
     corpus = open_corpus(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def fit(
     config: Config | None = None,
     *,
     update: bool = False,
-    source: str | None = None,
+    source: str | Sequence[str] | None = None,
     num_threads: int | None = None,
     observer: StageObserver | None = None,
 ) -> FitResult:
@@ -88,7 +89,7 @@ def fit(
     folder : made, or a run of the same corpus that is gone on with.
     config : settings; None for the defaults.
     update : accept other settings than the run was started with.
-    source : where the frames came from, for the record.
+    source : where the frames came from, one path or several, for the record.
     num_threads : None for all processors.
     observer : is told of stages and progress.
 

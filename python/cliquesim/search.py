@@ -23,7 +23,7 @@ PathLike = str | os.PathLike[str]
 def embed_to_file(
     run: PathLike, frames: Sequence[PathLike], out: PathLike, *, num_threads: int | None = None
 ) -> tuple[int, int, Path]:
-    """Embed image files, or one folder of frames, into a .npy file.
+    """Embed image files, or folders of frames, into a .npy file.
 
     A CSV file beside it lists path, sequence and frame of every row, and the frames that could not
     be read. Returns the numbers of rows and dimensions, and that file.
@@ -36,10 +36,13 @@ def embed_to_file(
         raise InputError(f"--out must end in .npy, got {target}")
     model = SimilarityModel.load(run, num_threads=num_threads)
     size, scale = _frame_size(model), model.config.box_scale
-    if len(frames) == 1 and Path(frames[0]).is_dir():
+    folders = [path for path in frames if Path(path).is_dir()]
+    if folders and len(folders) == len(frames):
         corpus = Corpus.from_folder(
-            frames[0], size, box_scale=scale, max_rejected=model.config.max_rejected
+            folders, size, box_scale=scale, max_rejected=model.config.max_rejected
         )
+    elif folders:
+        raise InputError(f"{folders[0]} is a folder: give image files or folders, not both")
     else:
         corpus = open_pictures(frames, size, scale)
     embedding = model.transform(corpus.frames)
@@ -140,16 +143,25 @@ def _query_frames(
     rows = {path: row for row, path in enumerate(model.paths_)}
     frames = []
     for query in map(Path, queries):
-        try:
-            row = rows.get(str(query.resolve().relative_to(source))) if source else None
-        except ValueError:
-            row = None
+        row = rows.get(_corpus_path(query, source))
         if row is not None and box is None:
             frames.append(model.corpus_.frames[row])
         else:
             one = open_pictures([query], _frame_size(model), model.config.box_scale, box)
             frames.append(one.frames[0])
     return np.stack(frames)
+
+
+def _corpus_path(query: Path, source: str | Sequence[str] | None) -> str:
+    """A file's path in the corpus of the folders that a run was made from, or "" for none."""
+    from cliquesim.corpus.folder import own_name
+
+    folders = [Path(one) for one in ([source] if isinstance(source, str) else source or [])]
+    for folder in folders:
+        if query.resolve().is_relative_to(folder.resolve()):
+            inside = query.resolve().relative_to(folder.resolve()).as_posix()
+            return f"{own_name(folder)}/{inside}" if len(folders) > 1 else inside
+    return ""
 
 
 def _write_grid(

@@ -65,6 +65,8 @@ def test_version_and_doctor() -> None:
         (("fit", "FRAMES", "--out", "OUT", "--set", "seed"), "NAME=VALUE"),
         (("fit", "FRAMES", "--out", "OUT", "--preset", "magic"), "preset must be one of"),
         (("fit", "EMPTY", "--out", "OUT"), "EMPTY"),
+        (("fit", "FRAMES", "FRAMES/a", "--out", "OUT"), "lies inside"),
+        (("fit", "FRAMES", "FRAMES/a/000.jpg", "--out", "OUT"), "(--manifest)"),
         (("fit", "ONE", "--out", "OUT"), "too small"),
         (("fit", "SAME", "--out", "OUT"), "same picture"),
         (("fit", "FRAMES", "--out", "EMPTY/.."), "holds no cliquesim run"),
@@ -93,6 +95,16 @@ def test_mistakes_are_exit_status_2_with_a_clear_message(
     assert result.returncode == 2, (result.stdout, result.stderr)
     assert message in result.stderr.replace("\n", " ")
     assert "Traceback" not in result.stderr
+
+
+def test_fit_takes_several_folders(tmp_path: Path) -> None:
+    for seed, name in enumerate(("mon", "tue")):
+        write_frames(tmp_path / name / "a", 6, seed)
+    result = cliquesim(
+        "fit", tmp_path / "mon", tmp_path / "tue", "--out", tmp_path / "run", "--dry-run", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["frames"] == 12
 
 
 def test_unknown_options_and_commands_are_exit_status_2() -> None:

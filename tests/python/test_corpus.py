@@ -89,6 +89,107 @@ def test_hidden_and_other_files_and_link_loops(folder: Path) -> None:
     assert corpus.notes == ["1 files that are no images by their name were ignored"]
 
 
+# -- several folders ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> list[Path]:
+    """Monday has run/a and walk/a, Tuesday run/a and a frame without a sequence of its own."""
+    for i, name in enumerate(("mon/run/a/1.png", "mon/run/a/2.png", "mon/walk/a/1.png")):
+        save_picture(tmp_path / name, seed=i)
+    for i, name in enumerate(("tue/run/a/1.png", "tue/9.png")):
+        save_picture(tmp_path / name, seed=10 + i)
+    return [tmp_path / "mon", tmp_path / "tue"]
+
+
+def test_several_folders_are_one_corpus(days: list[Path]) -> None:
+    corpus = Corpus.from_folder(days, size=(16, 20))
+    assert corpus.sequence_names == ["mon/run/a", "mon/walk/a", "tue", "tue/run/a"]
+    assert corpus.paths == [
+        "mon/run/a/1.png",
+        "mon/run/a/2.png",
+        "mon/walk/a/1.png",
+        "tue/9.png",
+        "tue/run/a/1.png",
+    ]
+    assert corpus.category_names == ["run", "walk", ""]
+    assert corpus.category.tolist() == [0, 0, 1, 2, 0]  # the same "run" in both
+    assert corpus.frame.tolist() == [1, 2, 1, 9, 1]
+    parts = [Corpus.from_folder(day, size=(16, 20)) for day in days]
+    np.testing.assert_array_equal(corpus.frames, np.concatenate([part.frames for part in parts]))
+    turned = Corpus.from_folder(iter(days[::-1]), size=(16, 20))
+    assert turned.sequence_names == ["tue", "tue/run/a", "mon/run/a", "mon/walk/a"]
+
+
+def test_a_list_of_one_folder_is_that_folder(folder: Path) -> None:
+    assert Corpus.from_folder([folder]).fingerprint == Corpus.from_folder(folder).fingerprint
+
+
+def test_folders_by_relative_paths_and_links(
+    days: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(days[0])
+    (days[0].parent / "wed").symlink_to(days[1], target_is_directory=True)
+    corpus = Corpus.from_folder([".", "../wed"])
+    assert corpus.sequence_names == ["mon/run/a", "mon/walk/a", "wed", "wed/run/a"]
+
+
+def test_folders_that_overlap_or_share_a_name_are_refused(days: list[Path], tmp_path: Path) -> None:
+    mon, tue = days
+    (tmp_path / "wed").symlink_to(mon, target_is_directory=True)
+    other = save_picture(tmp_path / "other" / "mon" / "a" / "1.png").parent.parent
+    for folders, message in (
+        ([mon, tue, mon], "mon: is given twice$"),
+        ([mon, tmp_path / "wed"], "wed: is given twice, as .*mon$"),
+        ([mon / "run", mon], "mon/run: lies inside .*mon, which is given"),
+        ([mon, tue, mon / "run" / "a"], "mon/run/a: lies inside .*mon, which is given"),
+        ([mon, other], "mon and .*other/mon have the same name.*rename one"),
+        ([mon, tmp_path / "gone"], "gone: no such folder"),
+        ([mon, tue / "9.png"], "9.png: is a file"),
+        ([], "no folder of frames given"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Corpus.from_folder(folders)
+
+
+def test_what_several_folders_leave_out_is_named_with_the_folder(days: list[Path]) -> None:
+    (days[1] / "run" / "a" / "2.png").write_text("no picture")
+    (days[1] / "run" / "a" / "3.png").symlink_to(days[1] / "gone.png")
+    (days[1] / "notes.txt").touch()
+    corpus = Corpus.from_folder(days, max_rejected=0.5)
+    assert sorted(path for path, _ in corpus.rejected) == ["tue/run/a/2.png", "tue/run/a/3.png"]
+    (note,) = corpus.notes
+    assert note.startswith(f"{days[1]}: 1 files")
+    with pytest.raises(InputError, match=r"mon, .*tue: 2 of 7 frames cannot be used"):
+        Corpus.from_folder(days)
+
+
+def test_boxes_of_several_folders(days: list[Path], tmp_path: Path) -> None:
+    rows = "2\t11\t6\t30\t25\n3\t1\t1\t20\t20\n"
+    # Beside each folder, found for it alone ...
+    beside = tmp_path / "x" / "bboxes" / "run"
+    beside.mkdir(parents=True)
+    (beside / "a.bb").write_text(rows)
+    mon, tue = days[0].rename(tmp_path / "x" / "mon"), days[1]
+    corpus = Corpus.from_folder([mon, tue], size=(22, 22))
+    alone = Corpus.from_folder(mon, size=(22, 22))
+    np.testing.assert_array_equal(corpus.frames[:3], alone.frames)
+    assert corpus.notes == [f"{mon}: {note}" for note in alone.notes]
+    whole = Corpus.from_folder([mon, tue], size=(22, 22), boxes=None)
+    assert (corpus.frames[:2] != whole.frames[:2]).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(corpus.frames[2:], whole.frames[2:])
+    # ... or all in one folder, under the names of the folders.
+    boxes = tmp_path / "all"
+    for name in ("mon", "tue"):
+        with pytest.raises(InputError, match=f"all/{name}: no such folder of boxes"):
+            Corpus.from_folder([mon, tue], boxes=boxes)
+        (boxes / name / "run").mkdir(parents=True)
+        (boxes / name / "run" / "a.bb").write_text(rows)
+    named = Corpus.from_folder([mon, tue], size=(22, 22), boxes=boxes, max_rejected=1.0)
+    assert named.paths == ["mon/run/a/1.png", "mon/run/a/2.png", "tue/run/a/1.png"]
+    np.testing.assert_array_equal(named.frames[:2], corpus.frames[:2])
+
+
 # -- damaged input -----------------------------------------------------------------------------
 
 

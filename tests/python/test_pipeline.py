@@ -265,3 +265,28 @@ def test_search_and_embed_of_files(frames: Path, run: Path, tmp_path: Path) -> N
     np.testing.assert_allclose(stored, np.load(run / "embedding/embedding.npy"), atol=2e-3)
     with pytest.raises(InputError, match=r"\.npy"):
         embed_to_file(run, [query], tmp_path / "e.txt")
+
+
+def test_search_and_embed_with_several_folders(tmp_path: Path) -> None:
+    from cliquesim.search import embed_to_file, search_files
+
+    days = [
+        write_figures(tmp_path / name, sequences=4, frames=8, seed=i)
+        for i, name in enumerate(("mon", "tue"))
+    ]
+    (tmp_path / "bboxes").mkdir()
+    boxes = "".join(f"{i + 1}\t10\t2\t40\t32\n" for i in range(8))
+    (tmp_path / "bboxes/s01.bb").write_text(boxes)
+    corpus = cs.Corpus.from_folder(days, size=(48, 48))
+    pipeline.fit(
+        corpus, tmp_path / "run", small(), source=[str(day) for day in days], num_threads=1
+    )
+    # A frame of the corpus is looked for as it was cropped there.
+    (found,) = search_files(tmp_path / "run", [days[1] / "s01/004.png"], k=1)["queries"]
+    assert found["neighbors"][0]["path"] == "tue/s01/004.png"
+    assert found["neighbors"][0]["similarity"] == pytest.approx(1, abs=1e-3)
+    rows, _, listing = embed_to_file(tmp_path / "run", days, tmp_path / "e.npy")
+    assert rows == 64
+    assert listing.read_text().splitlines()[64].startswith("63,tue/s03/007.png,tue/s03,7")
+    with pytest.raises(InputError, match="mon is a folder: give image files or folders, not both"):
+        embed_to_file(tmp_path / "run", [days[1] / "s01/004.png", days[0]], tmp_path / "e.npy")

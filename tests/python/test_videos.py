@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cliquesim import Corpus
 from cliquesim.errors import InputError
@@ -66,6 +67,32 @@ def test_a_folder_of_videos_in_natural_order(tmp_path: Path) -> None:
         "clip10",
         str(tmp_path / "deep" / "clip2.avi"),
     ]
+
+
+def test_videos_and_folders_of_videos_together(tmp_path: Path) -> None:
+    from cliquesim.corpus.sources import open_corpus
+
+    for name in ("one.avi", "flat/two.avi", "deep/x/three.avi", "deep/y/four.avi"):
+        write_video(tmp_path / name, 5)
+    (tmp_path / "flat" / "preview.png").touch()
+    given = [tmp_path / name for name in ("one.avi", "deep", "flat")]
+    corpus = open_corpus(given, size=(32, 32))
+    assert corpus.sequence_names == ["one", "three", "four", "two"]
+    assert open_corpus([tmp_path / "deep"], size=(32, 32)).sequence_names == ["three", "four"]
+
+
+def test_folders_of_frames_and_videos_are_not_mixed(tmp_path: Path) -> None:
+    from cliquesim.corpus.sources import open_corpus
+
+    frames = tmp_path / "frames"
+    (frames / "a").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(frames / "a" / "0.png")
+    write_video(frames / "a.avi", 5)  # the video that the frames came from: no other kind
+    assert open_corpus([frames], size=(32, 32)).paths == ["a/0.png"]
+    video = write_video(tmp_path / "videos" / "b.avi", 5)
+    for other, kind in ((video, "a file"), (video.parent, "a folder of videos")):
+        with pytest.raises(InputError, match=f"frames is a folder of frames, but .* is {kind}"):
+            open_corpus([other, frames])
 
 
 def test_boxes_follow_the_square(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cliquesim._validation import as_count
 from cliquesim.corpus import store
 from cliquesim.corpus.arrays import checked_arrays
 from cliquesim.corpus.build import BuildOptions, Built, Progress, build_planned, build_videos
-from cliquesim.corpus.folder import plan_folder
+from cliquesim.corpus.folder import plan_folders
 from cliquesim.corpus.manifest import plan_manifest
 from cliquesim.corpus.videos import plan_videos
 from cliquesim.errors import InputError
@@ -39,7 +39,8 @@ class Corpus:
     sequence_names, category_names : list of str
         A sequence's name includes its category: "walk/clip07".
     paths : list of str
-        Path of each frame relative to the folder; "video.avi#12" for a frame of a video.
+        Path of each frame relative to the folder (of several: with the folder's name before it);
+        "video.avi#12" for a frame of a video.
     rejected : list of (str, str)
         What was left out, and why.
     notes : list of str
@@ -77,7 +78,7 @@ class Corpus:
     @classmethod
     def from_folder(
         cls,
-        path: PathLike,
+        path: PathLike | Iterable[PathLike],
         size: tuple[int, int] = (96, 96),
         *,
         boxes: PathLike | None = "auto",
@@ -88,7 +89,7 @@ class Corpus:
         num_workers: int | None = None,
         progress: Progress | None = None,
     ) -> Corpus:
-        """Read a folder of images.
+        """Read a folder of images, or several as if they stood side by side.
 
         The folder that holds the frames is their sequence, the one above it (below `path`) its
         category, if there is one. Names are sorted naturally (frame2 before frame10). Hidden
@@ -97,13 +98,16 @@ class Corpus:
 
         Parameters
         ----------
-        path : path
-            The folder.
+        path : path or iterable of paths
+            The folder. Of several, in the order given, the names of sequences and frames start
+            with the folder's own name; categories of the same name are one.
         size : (int, int)
             Height and width of the frames in pixels.
         boxes : "auto", None or path
             Folder with `CATEGORY/SEQUENCE.bb` (`cliquesim.datasets.olympic_sports`); "auto" takes
             `path/../bboxes` where that is there, and says so in `notes`; None takes whole frames.
+            Of several folders "auto" looks beside each; in a folder of boxes each has its own,
+            `FOLDER/CATEGORY/SEQUENCE.bb`.
         box_scale : float
             The crop is this many times the longer side of the box, about its centre; outside the
             picture the edge pixels are repeated. Boxes refer to the picture turned upright.
@@ -124,7 +128,8 @@ class Corpus:
         ------
         InputError
             No such folder, no images in it, a malformed box file (named with its line), or more
-            unreadable frames than `max_rejected` (the first ones are listed).
+            unreadable frames than `max_rejected` (the first ones are listed); a folder that is
+            given twice, lies inside another, or has the name of another.
 
         Examples
         --------
@@ -140,8 +145,7 @@ class Corpus:
         options = BuildOptions.checked(
             size, box_scale, fit, cache, max_rejected, num_workers, progress
         )
-        plan = plan_folder(Path(path), boxes if boxes in (None, "auto") else Path(boxes))
-        return cls._from_built(build_planned(plan, options))
+        return cls._from_built(build_planned(plan_folders(path, boxes), options))
 
     @classmethod
     def from_videos(

@@ -2,26 +2,80 @@
 
 from __future__ import annotations
 
-import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
+from cliquesim._files import PathLike
 from cliquesim.corpus.boxes import read_boxes
 from cliquesim.corpus.images import IMAGE_SUFFIXES, Box
-from cliquesim.corpus.plan import Plan, PlannedFrame, frame_numbers, natural_key
+from cliquesim.corpus.plan import (
+    Plan,
+    PlannedFrame,
+    as_paths,
+    frame_numbers,
+    natural_key,
+    shown,
+)
 from cliquesim.corpus.videos import VIDEO_SUFFIXES
+from cliquesim.corpus.walk import visible_files
 from cliquesim.errors import InputError
 
 
-def plan_folder(path: Path, boxes: Path | str | None) -> Plan:
-    """Plan the frames of an image folder; see `Corpus.from_folder`."""
-    if not path.exists():
-        raise InputError(f"{path}: no such folder")
-    if not path.is_dir():
-        raise InputError(f"{path}: is a file, expected a folder of frames")
+def plan_folders(paths: PathLike | Iterable[PathLike], boxes: PathLike | None) -> Plan:
+    """Plan the frames of one image folder or of several; see `Corpus.from_folder`."""
+    given = as_paths(paths)
+    if not given:
+        raise InputError("no folder of frames given")
+    for path in given:
+        if not path.exists():
+            raise InputError(f"{path}: no such folder")
+        if not path.is_dir():
+            raise InputError(f"{path}: is a file, expected a folder of frames")
+    if len(given) == 1:
+        return _plan_folder(given[0], boxes)
+    _check_apart(given)
+    plan = Plan(shown(given))
+    for path in given:
+        name = own_name(path)
+        part = _plan_folder(path, boxes if boxes in (None, "auto") else Path(boxes) / name)
+        for row in part.rows:
+            inside = f"{name}/{row.name}"
+            plan.rows.append(row._replace(name=inside, sequence=inside.rpartition("/")[0]))
+        for rejected, reason in part.rejected:
+            plan.reject(f"{name}/{rejected}", reason)
+        plan.notes += [f"{path}: {note}" for note in part.notes]
+    return plan
+
+
+def own_name(folder: Path) -> str:
+    """What a folder is called: by the path it is given as, or really, for "." and ".."."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+
+
+def _check_apart(folders: list[Path]) -> None:
+    """Refuse folders that share frames, or whose frames would share their names."""
+    real: dict[Path, Path] = {}
+    names: dict[str, Path] = {}
+    for path in folders:
+        first = real.setdefault(path.resolve(), path)
+        if first is not path:
+            raise InputError(f"{path}: is given twice" + (f", as {first}" * (first != path)))
+        first = names.setdefault(own_name(path), path)
+        if first is not path:
+            raise InputError(
+                f"{first} and {path} have the same name, and the names of their sequences start "
+                "with it: rename one, or give a link to it that has another name"
+            )
+    for inside, path in real.items():
+        for outside in inside.parents:
+            if outside in real:
+                raise InputError(f"{path}: lies inside {real[outside]}, which is given, too")
+
+
+def _plan_folder(path: Path, boxes: PathLike | None) -> Plan:
     plan = Plan(str(path))
     scan = _Scan(path)
-    scan.walk(path)
     if not scan.images:
         raise InputError(f"{path}: holds no images{scan.hint()}")
     if scan.n_ignored:
@@ -66,51 +120,20 @@ def _unreadable(file: Path, relative: str) -> str | None:
 
 
 class _Scan:
-    """The image files below a folder, by folder relative to it. Every folder is seen once."""
+    """The image files below a folder, by folder relative to it, and how many others there are."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
         self.images: dict[str, list[str]] = {}
         self.n_ignored = 0
         self.n_videos = 0
-        self._seen: set[tuple[int, int]] = set()
-
-    def walk(self, top: Path) -> None:
-        folders: list[Path] = [top]
-        links: list[Path] = []
-        while folders or links:
-            # Links last: a folder that can be reached both ways keeps its own name.
-            folder = folders.pop() if folders else links.pop()
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in self._seen:
-                continue  # a link back into the tree, or a second way to the same folder
-            self._seen.add((status.st_dev, status.st_ino))
-            for found in self._list(folder):
-                (links if found.is_symlink() else folders).append(found)
-
-    def _list(self, folder: Path) -> list[Path]:
-        folders = []
-        try:
-            with os.scandir(folder) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        folders.append(Path(entry.path))
-                    else:
-                        self._take(folder, entry.name)
-        except PermissionError as error:
-            raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
-        return folders
-
-    def _take(self, folder: Path, name: str) -> None:
-        suffix = Path(name).suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            relative = folder.relative_to(self.root).as_posix()
-            self.images.setdefault("" if relative == "." else relative, []).append(name)
-            return
-        self.n_ignored += 1
-        self.n_videos += suffix in VIDEO_SUFFIXES
+        for folder, name in visible_files(root):
+            suffix = Path(name).suffix.lower()
+            if suffix in IMAGE_SUFFIXES:
+                relative = folder.relative_to(root).as_posix()
+                self.images.setdefault("" if relative == "." else relative, []).append(name)
+                continue
+            self.n_ignored += 1
+            self.n_videos += suffix in VIDEO_SUFFIXES
 
     def hint(self) -> str:
         if self.n_videos:
@@ -121,7 +144,7 @@ class _Scan:
 class _BoxFinder:
     """Where the boxes of a sequence are, if anywhere."""
 
-    def __init__(self, root: Path, boxes: Path | str | None) -> None:
+    def __init__(self, root: Path, boxes: PathLike | None) -> None:
         self.folder: Path | None = None
         self._n_sequences = 0
         self._automatic = boxes == "auto"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from cliquesim._files import PathLike
 from cliquesim.corpus.images import Box
 
 
@@ -44,6 +47,16 @@ class Plan:
         """Leave a frame out, and count it."""
         self.rejected.append((name, reason))
         self.n_failed += 1
+
+
+def as_paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    """One path or several, as a list."""
+    return [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+
+
+def shown(paths: list[Path]) -> str:
+    """The first few of the given paths, for messages."""
+    return ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

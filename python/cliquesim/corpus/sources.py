@@ -1,4 +1,4 @@
-"""What the command line is given, as a corpus: a folder, videos, a manifest, or single pictures."""
+"""What the command line is given, as a corpus: folders, videos, a manifest, or single pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from cliquesim._files import PathLike
 from cliquesim.corpus.corpus import Corpus
 from cliquesim.corpus.images import Box, CropRule, crop, open_picture
-from cliquesim.corpus.videos import VIDEO_SUFFIXES
+from cliquesim.corpus.videos import holds_videos
 from cliquesim.errors import InputError
 
 
@@ -24,7 +24,7 @@ def open_corpus(
     every: int = 1,
     **options: Any,
 ) -> Corpus:
-    """The corpus of one image folder, of video files, of a folder of videos, or of a manifest.
+    """The corpus of image folders, of video files and folders of videos, or of a manifest.
 
     `options` are those that all constructors of `Corpus` share. The paths of a manifest start from
     `root`, by default the manifest's own folder.
@@ -32,7 +32,7 @@ def open_corpus(
     Raises
     ------
     InputError
-        A source that is not there or is neither, or several folders.
+        A source that is not there, or image folders and videos together.
     """
     if manifest is not None:
         start = Path(manifest).parent if root is None else root
@@ -43,18 +43,17 @@ def open_corpus(
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    folders = [path for path in paths if path.is_dir()]
-    if not folders:
+    frames = [path for path in paths if path.is_dir() and not holds_videos(path)]
+    if not frames:
         return Corpus.from_videos(paths, every=every, **options)
-    if len(paths) > 1:
+    others = [path for path in paths if path not in frames]
+    if others:
         raise InputError(
-            f"give one folder of frames or any number of video files, got the folder {folders[0]} "
-            f"and {len(paths) - 1} more"
+            f"{frames[0]} is a folder of frames, but {others[0]} is "
+            f"{'a folder of videos' if others[0].is_dir() else 'a file'}: give one kind only, or "
+            "list the frames of both in a manifest (--manifest)"
         )
-    videos = sorted(p for p in folders[0].iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-    if videos and not any(p.is_dir() for p in folders[0].iterdir()):
-        return Corpus.from_videos(videos, every=every, **options)
-    return Corpus.from_folder(folders[0], boxes=boxes, **options)
+    return Corpus.from_folder(frames, boxes=boxes, **options)
 
 
 def open_pictures(

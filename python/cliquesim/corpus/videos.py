@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquesim._files import PathLike
-from cliquesim.corpus.plan import Plan, natural_key
+from cliquesim.corpus.images import IMAGE_SUFFIXES
+from cliquesim.corpus.plan import Plan, as_paths, natural_key, shown
+from cliquesim.corpus.walk import visible_files
 from cliquesim.errors import InputError, MissingExtraError
 
 VIDEO_SUFFIXES = frozenset(
@@ -127,9 +128,9 @@ def plan_videos(paths: PathLike | Iterable[PathLike]) -> tuple[Plan, list[VideoS
     A folder stands for the video files below it. The name is the file's stem where that is
     unique, else its name, else its path.
     """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    given = as_paths(paths)
     files: list[Path] = []
-    for path in map(Path, given):
+    for path in given:
         files += _videos_below(path) if path.is_dir() else [path]
     if not files:
         raise InputError("no video files given")
@@ -139,7 +140,7 @@ def plan_videos(paths: PathLike | Iterable[PathLike]) -> tuple[Plan, list[VideoS
     if len(set(files)) != len(files):
         twice = next(file for file, count in Counter(files).items() if count > 1)
         raise InputError(f"{twice}: is given twice")
-    plan = Plan(", ".join(map(str, given[:3])) + (", ..." if len(given) > 3 else ""))
+    plan = Plan(shown(given))
     plan.n_videos = len(files)
     stems, names = Counter(file.stem for file in files), Counter(file.name for file in files)
     sources = []
@@ -149,14 +150,25 @@ def plan_videos(paths: PathLike | Iterable[PathLike]) -> tuple[Plan, list[VideoS
     return plan, sources
 
 
+def holds_videos(folder: Path) -> bool:
+    """Whether a folder stands for the videos below it, not for frames.
+
+    It has videos and no images; or both, and no sub-folders: the images are previews then.
+    """
+    videos = images = below = False
+    for place, name in visible_files(folder):
+        suffix = Path(name).suffix.lower()
+        videos |= suffix in VIDEO_SUFFIXES
+        images |= suffix in IMAGE_SUFFIXES
+        below |= place != folder
+        if images and below:
+            return False
+    return videos
+
+
 def _videos_below(folder: Path) -> list[Path]:
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    paths = (place / name for place, name in visible_files(folder))
+    found = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
     if not found:
         raise InputError(f"{folder}: holds no video files")
     return sorted(found, key=lambda path: natural_key(path.as_posix()))
