@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,17 +14,24 @@ from cliquesim.errors import InputError
 _BLOCK = 4096  # rows worked on at a time, so that memory-mapped features stay on disk
 
 
-def standardize(features: ArrayLike) -> NDArray[np.float32]:
+def standardize(
+    features: ArrayLike, dtype: type[np.floating[Any]] = np.float32, *, center: bool = True
+) -> NDArray[Any]:
     """Rows without their mean, of length 1: dot products become Pearson correlations.
 
-    A constant row becomes 0. float32 (N, E) in, a new float32 (N, E) out.
+    With `center=False` the mean stays, and dot products become cosines. A row without a direction
+    (constant, or 0) becomes 0. (N, E) in, a new array (N, E) of `dtype` out; the arithmetic is
+    float64.
     """
-    X = np.array(as_matrix(features, "features"))
+    X = np.array(as_matrix(features, "features", dtype))
     for start in range(0, len(X), _BLOCK):
         block = X[start : start + _BLOCK].astype(np.float64)
-        block -= block.mean(axis=1, keepdims=True)
+        # What rounding leaves of a constant row is no direction.
+        negligible = 1e-12 * np.abs(block).max(axis=1, keepdims=True, initial=0.0)
+        if center:
+            block -= block.mean(axis=1, keepdims=True)
         norm = np.linalg.norm(block, axis=1, keepdims=True)
-        X[start : start + _BLOCK] = block / np.where(norm > 1e-12, norm, np.inf)
+        X[start : start + _BLOCK] = block / np.where(norm > negligible, norm, np.inf)
     return X
 
 

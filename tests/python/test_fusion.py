@@ -18,6 +18,27 @@ def test_standardized_rows_multiply_to_correlations():
     np.testing.assert_allclose((Z @ Z.T)[np.ix_(rows, rows)], np.corrcoef(X[rows]), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_has_a_direction_whatever_its_scale(dtype):
+    rng = np.random.default_rng(0)
+    row = rng.normal(size=7)
+    # Rounding leaves a little of the constant row in float64, which must not be blown up.
+    X = np.stack([row, row * 1e-20, row * 1e20, np.full(7, 0.1), np.zeros(7)]).astype(dtype)
+    Z = standardize(X, dtype)
+    assert Z.dtype == dtype
+    assert (Z[3:] == 0).all()
+    np.testing.assert_allclose(Z[:3], np.tile(Z[0], (3, 1)), rtol=1e-5, atol=1e-7)
+
+
+def test_rows_that_keep_their_mean_multiply_to_cosines():
+    X = np.random.default_rng(0).normal(5, 2, (8, 12))
+    X[3], X[4] = 4.0, 0.0
+    Z = standardize(X, center=False)
+    assert (Z[4] == 0).all()
+    unit = X[[3, 5]] / np.linalg.norm(X[[3, 5]], axis=1, keepdims=True)
+    np.testing.assert_allclose(Z[[3, 5]], unit, atol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_fused_dot_products_add_up_the_scaled_similarities(seed):
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from cliquesim._validation import as_choice, as_count, as_matrix
 from cliquesim.errors import InputError
-from cliquesim.evaluation.retrieval import standardised
+from cliquesim.fusion import standardize
 
 _BLOCK_VALUES = 1 << 24
 
@@ -55,7 +55,7 @@ def knn_accuracy(
     if as_count(k, "k", minimum=1) > len(train):
         raise InputError(f"k must be at most the {len(train)} training rows, got {k}")
     if metric == "correlation":
-        train, test = standardised(train), standardised(test)
+        train, test = standardize(train, np.float64), standardize(test, np.float64)
     classes, codes = np.unique(known, return_inverse=True)
     n_correct = 0
     block = max(1, _BLOCK_VALUES // len(train))

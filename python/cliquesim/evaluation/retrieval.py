@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cliquesim._validation import as_choice, as_count, as_groups, as_matrix, as_real
 from cliquesim.datasets.olympic_sports import CategoryLabels, Flips, Indices
 from cliquesim.errors import InputError
+from cliquesim.fusion import standardize
 
 Scores = NDArray[np.float64]
 # (anchor, frames, flips) -> similarity of the anchor to each frame, or to its mirror image.
@@ -101,8 +102,8 @@ def retrieval_auc(
     _check_range(labels, len(plain))
     if metric == "correlation":
         same = mirrored is plain
-        plain = standardised(plain)
-        mirrored = plain if same else standardised(mirrored)
+        plain = standardize(plain, np.float64)
+        mirrored = plain if same else standardize(mirrored, np.float64)
     if radius == 0:
         return retrieval_auc_from_scores(labels, _dot_scores(plain, mirrored))
     groups = as_groups(sequence, len(plain), "sequence")
@@ -233,16 +234,6 @@ def _check_range(labels: CategoryLabels, n: int) -> None:
     highest = max((int(part.max()) for part in parts if len(part)), default=-1)
     if highest >= n:
         raise InputError(f"{labels.category}: labels name row {highest}, but features has {n} rows")
-
-
-def standardised(features: Scores) -> Scores:
-    """Rows of mean 0 and length 1, whose inner product is the Pearson correlation."""
-    centred = features - features.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    # What rounding leaves of a constant row is no direction.
-    constant = norms <= 1e-12 * np.abs(features).max(axis=1, keepdims=True, initial=0.0)
-    standard: Scores = np.where(constant, 0.0, centred / np.where(constant, 1.0, norms))
-    return standard
 
 
 def _dot_scores(plain: Scores, mirrored: Scores) -> ScoreFunction:

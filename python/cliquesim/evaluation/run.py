@@ -13,6 +13,7 @@ from cliquesim.datasets.olympic_sports import CategoryLabels, load_labels
 from cliquesim.errors import InputError
 from cliquesim.evaluation.matching import match_frames
 from cliquesim.evaluation.retrieval import retrieval_auc
+from cliquesim.fusion import standardize
 from cliquesim.model import SimilarityModel
 
 
@@ -117,7 +118,7 @@ def _features(
     for mirrored in (False, True):
         raw = encoder.hog_lda.raw(frames, 0, mirrored).reshape(len(frames), -1)
         mean = encoder.hog_lda.scales[0].whitening.mean_.astype(np.float32)
-        hog.append(_unit(raw - mean))
+        hog.append(standardize(raw - mean, center=False))
         hog_lda_one.append(encoder.hog_lda.transform(frames, 0, mirrored))
         whitened = encoder.hog_lda.transform(frames, mirrored=mirrored)
         hog_lda.append(whitened)
@@ -130,8 +131,3 @@ def _features(
         "learned": (learned[0], learned[1]),
         "fused": (fused[0], fused[1]),
     }
-
-
-def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:
-    norm = np.linalg.norm(X, axis=1, keepdims=True)
-    return np.asarray(X / np.where(norm > 0, norm, 1), np.float32)

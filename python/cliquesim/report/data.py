@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cliquesim._validation import as_choice, as_groups
 from cliquesim.errors import InputError
+from cliquesim.fusion import standardize
 
 Array = NDArray[Any]
 
@@ -123,25 +124,21 @@ def display_name(method: str) -> str:
     return f"{name}, pooled" if pooled else name
 
 
-def standardized(rows: Array, metric: str) -> Array:
+def comparable(rows: Array, metric: str) -> Array:
     """Rows (n, E) as float32 whose dot products are the metric's similarities."""
-    rows = np.asarray(rows, dtype=np.float32)
-    if metric == "correlation":
-        rows = rows - rows.mean(axis=1, keepdims=True)
-    if metric != "dot":
-        norm = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows = rows / np.where(norm > 0, norm, 1)
-    return rows
+    if metric == "dot":
+        return np.asarray(rows, dtype=np.float32)
+    return standardize(rows, center=metric == "correlation")
 
 
 def similarities_to(features: Array, rows: Array, metric: str) -> Array:
     """Similarity of some rows to all, (len(rows), N) float32; reads the features block by block."""
-    queries = standardized(features[rows], metric)
+    queries = comparable(features[rows], metric)
     result = np.empty((len(rows), len(features)), dtype=np.float32)
     block = max(1, _BLOCK_VALUES // max(1, features.shape[1]))
     for start in range(0, len(features), block):
         stop = start + block
-        result[:, start:stop] = queries @ standardized(features[start:stop], metric).T
+        result[:, start:stop] = queries @ comparable(features[start:stop], metric).T
     return result
 
 
@@ -208,7 +205,7 @@ def repeating_sequence(data: ReportData, longest: int = 60) -> Array:
     best, chosen = -np.inf, np.flatnonzero(data.sequence == groups[np.argmax(counts)])[:longest]
     for group in groups[counts >= 0.8 * length][:200]:
         rows = np.flatnonzero(data.sequence == group)[:longest]
-        unit = standardized(features[rows], data.metric)
+        unit = comparable(features[rows], data.metric)
         similarity = unit @ unit.T
         lags = range(max(2, 3 * len(rows) // 4))  # at greater lags too few pairs are left
         by_lag = np.array([similarity.diagonal(lag).mean() for lag in lags if lag < len(rows)])
@@ -224,7 +221,7 @@ def spectrum(features: Array, metric: str, rows: Array) -> Array:
     O(n^2 min(n, E)) time and O(n min(n, E)) memory: of S = F F^T and F^T F the smaller is taken,
     which have the same non-zero eigenvalues.
     """
-    unit = standardized(features[rows], metric)
+    unit = comparable(features[rows], metric)
     gram = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
     values = np.maximum(np.linalg.eigvalsh(gram)[::-1].astype(np.float64), 0.0)
     total = values.sum()

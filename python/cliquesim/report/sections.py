@@ -15,13 +15,13 @@ from cliquesim.report import figures
 from cliquesim.report.data import (
     ReportData,
     clique_statistics,
+    comparable,
     display_name,
     draw_queries,
     nearest,
     repeating_sequence,
     similarities_to,
     spectrum,
-    standardized,
 )
 from cliquesim.report.embed import data_uri, inline_svg
 from cliquesim.report.grid import average, strip, to_image
@@ -166,7 +166,7 @@ def matrices(data: ReportData) -> Section:
         return _missing("No sequence has three frames or more.")
     panels = []
     for number, (method, features) in enumerate(data.features.items()):
-        unit = standardized(features[rows], data.metric)
+        unit = comparable(features[rows], data.metric)
         figure = figures.similarity_matrix(unit @ unit.T)
         name = display_name(method)
         panels.append(
