@@ -115,15 +115,14 @@ def _features(
     """Per method the unit features of the frames and of their mirror images."""
     encoder = model.encoder
     hog, hog_lda, hog_lda_one, learned, fused = [], [], [], [], []
+    mean = encoder.hog_lda.scales[0].whitening.mean_.astype(np.float32)
     for mirrored in (False, True):
-        raw = encoder.hog_lda.raw(frames, 0, mirrored).reshape(len(frames), -1)
-        mean = encoder.hog_lda.scales[0].whitening.mean_.astype(np.float32)
-        hog.append(standardize(raw - mean, center=False))
-        hog_lda_one.append(encoder.hog_lda.transform(frames, 0, mirrored))
-        whitened = encoder.hog_lda.transform(frames, mirrored=mirrored)
-        hog_lda.append(whitened)
+        raw, whitened = zip(*encoder.hog_lda.by_scale(frames, mirrored), strict=True)
+        hog.append(standardize(raw[0].reshape(len(frames), -1) - mean, center=False))
+        hog_lda_one.append(whitened[0])
+        hog_lda.append(encoder.hog_lda.join(whitened))
         learned.append(encoder.learned(frames, mirrored, model.num_threads))
-        fused.append(encoder.combine(learned[-1], whitened))
+        fused.append(encoder.combine(learned[-1], hog_lda[-1]))
     return {
         "hog": (hog[0], hog[1]),
         "hog_lda": (hog_lda[0], hog_lda[1]),

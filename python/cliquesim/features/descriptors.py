@@ -7,7 +7,7 @@ its similarities, so that every scale counts the same; their weighted sum is aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,20 +148,28 @@ class HogLda:
         result.flush()
         return result
 
-    def transform(
-        self, frames: NDArray[np.uint8], scale: int | None = None, mirrored: bool = False
-    ) -> NDArray[np.float32]:
-        """Descriptors (N, D) of further frames, unit rows: of all scales, or of one alone."""
-        chosen = range(len(self.scales)) if scale is None else [scale]
-        blocks = []
-        for start in range(0, len(frames), _BLOCK):
-            block = np.asarray(frames[start : start + _BLOCK])
-            parts = [
-                standardize(self.scales[s].whitening.transform(self.raw(block, s, mirrored)))
-                * np.float32(np.sqrt(self.scales[s].weight) if scale is None else 1.0)
-                for s in chosen
-            ]
-            blocks.append(np.concatenate(parts, axis=1))
+    def by_scale(
+        self, frames: NDArray[np.uint8], mirrored: bool = False
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Per scale the HOG (N, h, w, 31) of further frames, and whitened as unit rows (N, D)."""
+        for index, scale in enumerate(self.scales):
+            raw = self.raw(frames, index, mirrored)
+            yield raw, standardize(scale.whitening.transform(raw))
+
+    def join(self, whitened: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """One unit row per frame from those of every scale, by the scales' weights."""
+        parts = [
+            part * np.float32(np.sqrt(scale.weight))
+            for part, scale in zip(whitened, self.scales, strict=True)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def transform(self, frames: NDArray[np.uint8], mirrored: bool = False) -> NDArray[np.float32]:
+        """Descriptors (N, D) of further frames, unit rows."""
+        blocks = [
+            self.join([part for _, part in self.by_scale(frames[start : start + _BLOCK], mirrored)])
+            for start in range(0, len(frames), _BLOCK)
+        ]
         return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
 
     def summary(self) -> list[dict[str, Any]]:
