@@ -17,6 +17,7 @@ from scipy.spatial.distance import squareform
 
 import cliquesim as cs
 from cliquesim import _core
+from cliquesim.cliques.build import sample_pairs
 from cliquesim.errors import InputError, RunError
 
 Clique = tuple[int, ...]
@@ -447,8 +448,8 @@ def test_quantile_is_over_pairs_of_different_groups() -> None:
 def test_sampled_pairs_are_uniform_and_never_of_one_group() -> None:
     rng = np.random.default_rng(0)
     groups = rng.permutation(np.repeat([3, 1, 7, 9], [1000, 10, 300, 40]))
-    first, second = cs.cliques._sample_pairs(len(groups), groups, 5)
-    again = cs.cliques._sample_pairs(len(groups), groups, 5)
+    first, second = sample_pairs(len(groups), groups, 5)
+    again = sample_pairs(len(groups), groups, 5)
     np.testing.assert_array_equal(first, again[0])
     assert (groups[first] != groups[second]).all()
     sizes = {3: 1000, 1: 10, 7: 300, 9: 40}
