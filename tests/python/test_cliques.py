@@ -553,8 +553,20 @@ def test_sequences_that_return_are_refused_when_pooling() -> None:
 
 
 def test_no_clique_says_what_to_change() -> None:
-    with pytest.raises(RunError, match="no clique of 3 frames: the largest of 4 candidates has 1"):
+    largest = "no clique of 3 frames: the largest of 4 candidates has 1"
+    with pytest.raises(RunError, match=rf"{largest}. Lower threshold \(now 0.5\) or min_size"):
         cs.build_cliques(**good_arguments(), threshold=0.5)
+    X = np.random.default_rng(0).normal(size=(8, 8))
+    groups = np.arange(8) // 2
+    with pytest.raises(RunError, match=r"Lower similarity_quantile \(now 1, .* raise per_group"):
+        cs.build_cliques(X, cs.neighbors(X, k=3), groups, similarity_quantile=1.0)
+
+
+def test_equal_rows_of_long_sequences_are_called_equal() -> None:
+    # Ties give every row neighbours of one other sequence, so that no candidate passes the cap.
+    X, groups = np.ones((90, 4)), np.arange(90) // 30
+    with pytest.raises(RunError, match=r"All rows of X are equal.* check the frames"):
+        cs.build_cliques(X, cs.neighbors(X, k=10, groups=groups), groups)
 
 
 def test_progress_rises_to_one() -> None:

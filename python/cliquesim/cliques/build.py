@@ -159,6 +159,7 @@ def build_cliques(
     seed = as_count(seed, "seed")
     threads = as_threads(num_threads)
 
+    quantile = similarity_quantile if threshold is None else None
     if threshold is None:
         threshold = _quantile(X, group_labels, similarity_quantile, seed, pooling, threads)
     threshold = float(np.float32(as_real(threshold, "threshold")))
@@ -176,11 +177,8 @@ def build_cliques(
     sizes = np.diff(candidates[0])
     distinct = _core.distinct_cliques(*candidates, min_size, n)
     if len(distinct[2]) == 0:
-        raise RunError(
-            f"no clique of {min_size} frames: the largest of {n} candidates has {sizes.max()}. "
-            f"Lower similarity_quantile (now {similarity_quantile:g}, threshold {threshold:g}) or "
-            "min_size, or take more neighbours"
-        )
+        largest = f"no clique of {min_size} frames: the largest of {n} candidates has {sizes.max()}"
+        raise RunError(f"{largest}. {_remedy(X, cap is not None, threshold, quantile)}")
     merged, numbers = _core.merge_cliques(
         X,
         *distinct,
@@ -305,6 +303,20 @@ def _quantile(
     if not np.isfinite(similarities).all():
         raise InputError("X has too large values: similarities overflow float32")
     return float(np.quantile(similarities, quantile))
+
+
+def _remedy(X: NDArray[np.float32], capped: bool, threshold: float, quantile: float | None) -> str:
+    """What to do where no candidate was large enough."""
+    if not np.ptp(X, axis=0).any():
+        return (
+            "All rows of X are equal, so that nothing tells the frames apart: check the frames "
+            "and their descriptors"
+        )
+    lower = f"threshold (now {threshold:g})"
+    if quantile is not None:
+        lower = f"similarity_quantile (now {quantile:g}, threshold {threshold:g})"
+    cap = ", or raise per_group" if capped else ""
+    return f"Lower {lower} or min_size, or take more neighbours{cap}"
 
 
 def _select(cliques: _List, n: int, limit: int | None) -> _List:
