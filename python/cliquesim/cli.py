@@ -53,12 +53,10 @@ def _reports_errors(command: Command) -> Command:
                 command(*args, **kwargs)
         except InputError as error:
             raise _fail(str(error), 2) from error
-        except (RunError, MissingExtraError) as error:
+        except (RunError, MissingExtraError, OSError) as error:
             raise _fail(str(error), 1) from error
         except MemoryError as error:
             raise _fail(f"out of memory {error}", 1) from error
-        except OSError as error:
-            raise _fail(str(error), 1) from error
         except KeyboardInterrupt:
             raise _fail(
                 "interrupted; what was finished stays, run the same command to go on", 1
@@ -82,6 +80,7 @@ def _main(
     pass
 
 
+Run = Annotated[Path, typer.Argument(help="Run folder of a fit.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to make or to go on with.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Threads = Annotated[
@@ -194,7 +193,7 @@ def fit(
 @app.command(epilog="Example: `cliquesim embed RUN FRAMES --out embedding.npy`")
 @_reports_errors
 def embed(
-    run: Annotated[Path, typer.Argument(help="Run folder of a fit.")],
+    run: Run,
     frames: Annotated[list[Path], typer.Argument(help="Image files, or folders of frames.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .npy.")],
     as_json: Json = False,
@@ -213,7 +212,7 @@ def embed(
 @app.command(epilog="Example: `cliquesim search RUN QUERY.jpg -k 20 --grid out.png`")
 @_reports_errors
 def search(
-    run: Annotated[Path, typer.Argument(help="Run folder of a fit.")],
+    run: Run,
     queries: Annotated[list[Path], typer.Argument(help="Query image files.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours per query.")] = 20,
     grid: Annotated[
@@ -255,7 +254,7 @@ def search(
 @app.command(epilog="Example: `cliquesim evaluate RUN --labels LABELS --json`")
 @_reports_errors
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder of a fit.")],
+    run: Run,
     labels: Annotated[Path, typer.Option(help="Folder in the layout of the released annotations.")],
     as_json: Json = False,
     threads: Threads = None,
@@ -269,7 +268,7 @@ def evaluate(
 @app.command(epilog="Example: `cliquesim report RUN --labels LABELS`")
 @_reports_errors
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder of a fit.")],
+    run: Run,
     labels: Annotated[
         Path | None, typer.Option(help="Labels folder, for the AUC table and curves.")
     ] = None,
