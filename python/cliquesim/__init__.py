@@ -25,7 +25,7 @@ from cliquesim.batches import (
 from cliquesim.cliques import Cliques, CliqueWarning, build_cliques
 from cliquesim.corpus import Corpus
 from cliquesim.features import Whitening, hog
-from cliquesim.linkage import linkage
+from cliquesim.linkage import linkage, linkage_memory
 from cliquesim.neighbors import Neighbors, neighbors
 from cliquesim.temporal import pooled_similarity
 
@@ -48,6 +48,7 @@ __all__ = [
     "evaluation",
     "hog",
     "linkage",
+    "linkage_memory",
     "neighbors",
     "pooled_similarity",
     "select_batches",

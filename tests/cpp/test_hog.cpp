@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <numbers>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "hog/gradients.hpp"

@@ -72,12 +72,33 @@ def neighbors(
 
 # --- linkage ---
 
-def linkage_condensed(
-    condensed: _F32 | _F64, n: int, num_threads: int, progress: _Progress
-) -> _F64: ...
+_Link = tuple[_F64, list[int], float]  # dendrogram, clusters after every pass, step
+
+def linkage_distances(
+    y: _F32 | _F64,
+    n: int,
+    negate: bool,
+    overwrite: bool,
+    limit: int,
+    num_threads: int,
+    progress: _Progress,
+) -> _Link: ...
 def linkage_vectors(
-    vectors: _F32 | _F64, metric: str, num_threads: int, progress: _Progress
-) -> _F64: ...
+    vectors: _F32 | _F64,
+    metric: str,
+    storage: str,
+    limit: int,
+    num_threads: int,
+    progress: _Progress,
+) -> _Link: ...
+def linkage_graph(
+    indptr: _I64,
+    indices: _I64,
+    data: _F32 | _F64,
+    negate: bool,
+    num_threads: int,
+    progress: _Progress,
+) -> _Link: ...
 
 # --- cliques ---
 
