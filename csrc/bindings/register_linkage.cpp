@@ -65,17 +65,19 @@ std::string place_of(const BadDistance& bad, const py::array& y, std::int64_t n)
 
 template <typename T>
 Result linkage_distances(Array<T>& y, std::int64_t n, bool negate, bool overwrite,
-                         std::int64_t limit, int num_threads, const py::object& progress) {
+                         std::int64_t limit, int num_threads, const py::object& progress,
+                         std::int64_t listed, std::int64_t few) {
+    const LinkageTuning tuning{listed, few};
     try {
         if (overwrite) {
             const UpperRows<T> rows = upper_rows(y.mutable_data(), y, n);
             return link(n, num_threads, progress, [&](MatrixView<double> out, const auto& context) {
-                return linkage_overwriting<T>(rows, negate, out, context);
+                return linkage_overwriting<T>(rows, negate, out, context, tuning);
             });
         }
         const UpperRows<const T> rows = upper_rows(y.data(), y, n);
         return link(n, num_threads, progress, [&](MatrixView<double> out, const auto& context) {
-            return linkage_of_distances<T>(rows, negate, limit, out, context);
+            return linkage_of_distances<T>(rows, negate, limit, out, context, tuning);
         });
     } catch (const BadDistance& bad) {
         throw std::invalid_argument(place_of(bad, y, n));
@@ -85,12 +87,13 @@ Result linkage_distances(Array<T>& y, std::int64_t n, bool negate, bool overwrit
 template <typename T>
 Result linkage_vectors(const Array<T>& vectors, const std::string& metric,
                        const std::string& storage, std::int64_t limit, int num_threads,
-                       const py::object& progress) {
+                       const py::object& progress, std::int64_t listed, std::int64_t few) {
+    const LinkageTuning tuning{listed, few};
     const auto rows = matrix_view(vectors, "vectors");
     const Metric kind = parse_metric(metric);
     const Storage kept = parse_storage(storage);
     return link(rows.rows, num_threads, progress, [&](MatrixView<double> out, const auto& context) {
-        return linkage_of_vectors(rows, kind, kept, limit, out, context);
+        return linkage_of_vectors(rows, kind, kept, limit, out, context, tuning);
     });
 }
 
@@ -101,10 +104,7 @@ Result linkage_graph(const Array<std::int64_t>& offsets, const Array<std::int64_
     const auto ends = vector_view(offsets, "indptr");
     const auto cols = vector_view(columns, "indices");
     const auto values = vector_view(distances, "data");
-    require(ends.size() > 1 && ends.front() == 0 && cols.size() == values.size() &&
-                ends.back() == static_cast<std::int64_t>(cols.size()) &&
-                std::is_sorted(ends.begin(), ends.end()),
-            "y is no valid CSR matrix");
+    require(ends.size() > 1, "y is no valid CSR matrix");
     try {
         return link(std::ssize(ends) - 1, num_threads, progress,
                     [&](MatrixView<double> out, const auto& context) {
@@ -119,12 +119,13 @@ Result linkage_graph(const Array<std::int64_t>& offsets, const Array<std::int64_
 
 template <typename T>
 void register_for(py::module_& module) {
+    const LinkageTuning usual;
     module.def("linkage_distances", &linkage_distances<T>, py::arg("y").noconvert(), py::arg("n"),
                py::arg("negate"), py::arg("overwrite"), py::arg("limit"), py::arg("num_threads"),
-               py::arg("progress"));
+               py::arg("progress"), py::arg("listed") = usual.listed, py::arg("few") = usual.few);
     module.def("linkage_vectors", &linkage_vectors<T>, py::arg("vectors").noconvert(),
                py::arg("metric"), py::arg("storage"), py::arg("limit"), py::arg("num_threads"),
-               py::arg("progress"));
+               py::arg("progress"), py::arg("listed") = usual.listed, py::arg("few") = usual.few);
     module.def("linkage_graph", &linkage_graph<T>, py::arg("indptr").noconvert(),
                py::arg("indices").noconvert(), py::arg("data").noconvert(), py::arg("negate"),
                py::arg("num_threads"), py::arg("progress"));

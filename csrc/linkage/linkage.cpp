@@ -19,11 +19,6 @@ namespace cliquesim {
 
 namespace {
 
-// Measured on clustered and Gaussian data of 20,000 items: half as many items a list leave a tenth
-// more clusters, twice as many a tenth fewer; both cost as much as they save.
-constexpr std::int64_t listed = 32;
-constexpr std::int64_t few = 2048;  // a square of so many costs milliseconds
-
 std::size_t index(std::int64_t i) {
     return static_cast<std::size_t>(i);
 }
@@ -52,7 +47,8 @@ ListLinkage<V> list_linkage(NearestLists<V>&& lists, std::span<const std::int64_
 // One run: the merges so far, and the leaf that names every item of the present level.
 class Levels {
   public:
-    Levels(std::int64_t n, const Context& context) : pool_(context), leaf_(index(n)) {
+    Levels(std::int64_t n, const Context& context, const LinkageTuning& tuning)
+        : pool_(context), tuning_(tuning), leaf_(index(n)) {
         require(n < std::numeric_limits<std::int32_t>::max() / 2, "too many observations");
         std::iota(leaf_.begin(), leaf_.end(), 0);
         merges_.reserve(index(n));
@@ -60,6 +56,7 @@ class Levels {
     }
 
     ThreadPool& pool() { return pool_; }
+    std::int64_t few() const { return tuning_.few; }
     LinkageReport& report() { return report_; }
     const std::vector<Merge>& merges() const { return merges_; }
 
@@ -67,8 +64,8 @@ class Levels {
     template <typename S, typename Lookup>
     Grouping merge_by_lists(DistanceTiles<S>& tiles, const Lookup& lookup) {
         const bool first = report_.levels.size() == 1;
-        auto linkage =
-            list_linkage(nearest_lists(tiles, listed, pool_, 0.0, first ? 0.5 : 0.0), leaf_);
+        auto linkage = list_linkage(
+            nearest_lists(tiles, tuning_.listed, pool_, 0.0, first ? 0.5 : 0.0), leaf_);
         return merge_by_lists(linkage, lookup);
     }
 
@@ -88,7 +85,7 @@ class Levels {
     template <typename S>
     void run(const UpperRows<const S>& rows, std::int64_t limit) {
         using V = ValueOf<S>;
-        if (rows.size() <= few) return finish_on_square(rows);
+        if (rows.size() <= tuning_.few) return finish_on_square(rows);
         const Grouping groups = merge_stored(rows);
         const std::int64_t m = groups.size();
         if (m == 1) return;
@@ -111,7 +108,7 @@ class Levels {
     // The whole hierarchy of distances that are destroyed.
     template <typename V>
     void run_overwriting(UpperRows<V> rows) {
-        while (rows.size() > few) {
+        while (rows.size() > tuning_.few) {
             const Grouping groups = merge_stored(UpperRows<const V>(rows));
             const std::int64_t m = groups.size();
             const bool poor = is_poor(m, rows.size());
@@ -121,7 +118,7 @@ class Levels {
             const UpperRows<V> clusters(rows.data(), m);
             if (m < rows.size() || rows.is_square()) contract<V>(rows, groups, clusters, pool_);
             rows = clusters;
-            if (poor && m > few) return add(chain_linkage(rows, pool_));
+            if (poor && m > tuning_.few) return add(chain_linkage(rows, pool_));
         }
         finish_on_square(UpperRows<const V>(rows));
     }
@@ -181,6 +178,7 @@ class Levels {
     }
 
     ThreadPool pool_;
+    LinkageTuning tuning_;
     std::vector<std::int64_t> leaf_;
     std::vector<Merge> merges_;
     LinkageReport report_;
@@ -249,7 +247,7 @@ std::pair<double, double> run_rounded(std::unique_ptr<VectorTiles<T>> tiles, std
 template <typename T>
 void run_on_the_fly(std::unique_ptr<VectorTiles<T>> tiles, std::int64_t limit, Levels& levels) {
     const auto no_lookup = [](std::int64_t, std::int64_t) { return std::optional<T>(); };
-    while (tiles->size() > few) {
+    while (tiles->size() > levels.few()) {
         const std::int64_t before = tiles->size();
         const Grouping groups = levels.merge_by_lists(*tiles, no_lookup);
         if (groups.size() == 1) return;
@@ -266,10 +264,11 @@ void run_on_the_fly(std::unique_ptr<VectorTiles<T>> tiles, std::int64_t limit, L
 
 template <typename T>
 LinkageReport linkage_overwriting(UpperRows<T> distances, bool negate,
-                                  MatrixView<double> dendrogram, const Context& context) {
+                                  MatrixView<double> dendrogram, const Context& context,
+                                  const LinkageTuning& tuning) {
     const std::int64_t n = distances.size();
     check_size(n, dendrogram);
-    Levels levels(n, context);
+    Levels levels(n, context, tuning);
     if (n > 1) {
         if (negate)
             levels.pool().parallel_for(n, [&](std::int64_t i, int) {
@@ -282,7 +281,8 @@ LinkageReport linkage_overwriting(UpperRows<T> distances, bool negate,
 
 template <typename T>
 LinkageReport linkage_of_distances(UpperRows<const T> distances, bool negate, std::int64_t limit,
-                                   MatrixView<double> dendrogram, const Context& context) {
+                                   MatrixView<double> dendrogram, const Context& context,
+                                   const LinkageTuning& tuning) {
     const std::int64_t n = distances.size();
     check_size(n, dendrogram);
     if (negate && n > 1) {
@@ -294,9 +294,9 @@ LinkageReport linkage_of_distances(UpperRows<const T> distances, bool negate, st
         ThreadPool(context).parallel_for(n, [&](std::int64_t i, int) {
             std::copy(distances.row(i) + i + 1, distances.row(i) + n, copy.row(i) + i + 1);
         });
-        return linkage_overwriting(copy, true, dendrogram, context);
+        return linkage_overwriting(copy, true, dendrogram, context, tuning);
     }
-    Levels levels(n, context);
+    Levels levels(n, context, tuning);
     if (n > 1) levels.run(distances, limit);
     return levels.write(dendrogram);
 }
@@ -304,9 +304,9 @@ LinkageReport linkage_of_distances(UpperRows<const T> distances, bool negate, st
 template <typename T>
 LinkageReport linkage_of_vectors(MatrixView<const T> vectors, Metric metric, Storage storage,
                                  std::int64_t limit, MatrixView<double> dendrogram,
-                                 const Context& context) {
+                                 const Context& context, const LinkageTuning& tuning) {
     check_size(vectors.rows, dendrogram);
-    Levels levels(vectors.rows, context);
+    Levels levels(vectors.rows, context, tuning);
     if (vectors.rows < 2) return levels.write(dendrogram);
     auto tiles = std::make_unique<VectorTiles<T>>(vectors, metric, levels.pool());
     if (storage == Storage::triangle16) {
@@ -323,11 +323,16 @@ LinkageReport linkage_of_vectors(MatrixView<const T> vectors, Metric metric, Sto
 template <typename T>
 LinkageReport linkage_of_graph(std::span<const std::int64_t> offsets,
                                std::span<const std::int64_t> columns, std::span<const T> distances,
-                               bool negate, MatrixView<double> dendrogram, const Context& context) {
+                               bool negate, MatrixView<double> dendrogram, const Context& context,
+                               const LinkageTuning& tuning) {
     using Entry = typename ListLinkage<T>::Entry;
     const std::int64_t n = std::ssize(offsets) - 1;
+    require(n >= 1 && offsets.front() == 0 && offsets.back() == std::ssize(columns) &&
+                columns.size() == distances.size() &&
+                std::is_sorted(offsets.begin(), offsets.end()),
+            "y is no valid CSR matrix");
     check_size(n, dendrogram);
-    Levels levels(n, context);
+    Levels levels(n, context, tuning);
     // Both directions of every edge, then one entry for each pair.
     std::vector<std::int64_t> begin(index(n) + 1, 0);
     for (std::int64_t i = 0; i < n; ++i)
@@ -379,14 +384,16 @@ LinkageReport linkage_of_graph(std::span<const std::int64_t> offsets,
 
 #define CLIQUESIM_INSTANTIATE(T)                                                                  \
     template LinkageReport linkage_of_distances(UpperRows<const T>, bool, std::int64_t,           \
-                                                MatrixView<double>, const Context&);              \
+                                                MatrixView<double>, const Context&,               \
+                                                const LinkageTuning&);                            \
     template LinkageReport linkage_overwriting(UpperRows<T>, bool, MatrixView<double>,            \
-                                               const Context&);                                   \
+                                               const Context&, const LinkageTuning&);             \
     template LinkageReport linkage_of_vectors(MatrixView<const T>, Metric, Storage, std::int64_t, \
-                                              MatrixView<double>, const Context&);                \
-    template LinkageReport linkage_of_graph(std::span<const std::int64_t>,                        \
-                                            std::span<const std::int64_t>, std::span<const T>,    \
-                                            bool, MatrixView<double>, const Context&);
+                                              MatrixView<double>, const Context&,                 \
+                                              const LinkageTuning&);                              \
+    template LinkageReport linkage_of_graph(                                                      \
+        std::span<const std::int64_t>, std::span<const std::int64_t>, std::span<const T>, bool,   \
+        MatrixView<double>, const Context&, const LinkageTuning&);
 CLIQUESIM_INSTANTIATE(float)
 CLIQUESIM_INSTANTIATE(double)
 #undef CLIQUESIM_INSTANTIATE

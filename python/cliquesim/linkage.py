@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
 from cliquesim import _core
@@ -57,7 +57,7 @@ def linkage(
     progress: _Progress = ...,
 ) -> tuple[NDArray[np.float64], dict[str, Any]]: ...
 def linkage(
-    y: ArrayLike | sparse.sparray | sparse.spmatrix,
+    y: Any,
     method: str = "complete",
     metric: str = "euclidean",
     num_threads: int | None = None,
@@ -157,10 +157,11 @@ def linkage(
     threads = as_threads(num_threads)
     limit = _free_memory() if memory_limit is None else as_count(memory_limit, "memory_limit")
     info: dict[str, Any] = {"storage": "input", "memory": None}
-    precomputed = sparse.issparse(y) or metric == "precomputed" or np.ndim(y) == 1
+    graph = bool(sparse.issparse(y))
+    precomputed = graph or metric == "precomputed" or np.ndim(y) == 1
     if storage != "auto" and precomputed:
         raise InputError(f"storage={storage!r} is for vectors, but y is precomputed")
-    if sparse.issparse(y):
+    if graph:
         if metric != "precomputed":
             raise InputError("a sparse y is a graph of distances: pass metric='precomputed'")
         link = _link_graph(y, similarity, threads, progress)
@@ -220,7 +221,7 @@ def linkage_memory(n: int, dimensions: int, dtype: DTypeLike = np.float32) -> di
 
 
 def _plan(vectors: NDArray[Any], storage: str, limit: int, limited: bool) -> dict[str, Any]:
-    need = linkage_memory(*vectors.shape, vectors.dtype)
+    need = linkage_memory(len(vectors), vectors.shape[1], vectors.dtype)
     if storage == "auto":
         storage = "triangle" if limited and need["triangle"] <= limit else "none"
     if need[storage] > limit:

@@ -102,6 +102,61 @@ def test_ties_are_a_valid_complete_linkage(n: int, levels: int, seed: int, never
     replay(squareform(y), cs.linkage(y))
 
 
+@given(
+    n=st.integers(2, 60),
+    levels=st.integers(1, 40),
+    listed=st.integers(1, 6),
+    few=st.integers(1, 20),
+    seed=st.integers(0, 10**6),
+    overwrite=st.booleans(),
+    never=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_short_lists_lead_to_a_valid_complete_linkage(
+    n: int, levels: int, listed: int, few: int, seed: int, overwrite: bool, never: bool
+) -> None:
+    """Lists of a few items and no early square: many passes of lists and contraction."""
+    rng = np.random.default_rng(seed)
+    if seed % 2:  # points of a grid, so that near is near from both sides
+        y = pdist(rng.integers(levels, size=(n, 2)).astype(np.float64)).round(1)
+    else:
+        y = rng.integers(levels, size=n * (n - 1) // 2).astype(np.float64)
+    if never and levels > 1:
+        y[y == y.max()] = np.inf
+    given_y = y.copy()
+    Z, passes, _ = _core.linkage_distances(
+        given_y, n, False, overwrite, 1 << 30, 1, None, listed, few
+    )
+    assert passes[0] == n
+    replay(squareform(y), Z)
+    if not overwrite:
+        np.testing.assert_array_equal(given_y, y)
+
+
+@given(
+    n=st.integers(2, 60),
+    listed=st.integers(1, 6),
+    few=st.integers(1, 20),
+    room=st.integers(0, 3000),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=200, deadline=None)
+def test_short_lists_of_vectors_lead_to_the_same_tree(
+    n: int, listed: int, few: int, room: int, seed: int
+) -> None:
+    X = np.random.default_rng(seed).normal(size=(n, 3))
+    expected = cs.linkage(X, storage="square")
+    tuning = (1, None, listed, few)
+    try:
+        Z = _core.linkage_vectors(X, "euclidean", "none", room, *tuning)[0]
+    except ValueError as error:
+        assert "memory_limit is too small" in str(error)  # noqa: PT017
+    else:
+        np.testing.assert_array_equal(Z, expected)
+    Z = _core.linkage_vectors(X, "euclidean", "triangle", 0, *tuning)[0]
+    np.testing.assert_array_equal(Z, expected)
+
+
 def adversarial() -> dict[str, NDArray[np.float64]]:
     n = 300
     rng = np.random.default_rng(0)

@@ -82,6 +82,8 @@ def linkage_distances(
     limit: int,
     num_threads: int,
     progress: _Progress,
+    listed: int = ...,
+    few: int = ...,
 ) -> _Link: ...
 def linkage_vectors(
     vectors: _F32 | _F64,
@@ -90,6 +92,8 @@ def linkage_vectors(
     limit: int,
     num_threads: int,
     progress: _Progress,
+    listed: int = ...,
+    few: int = ...,
 ) -> _Link: ...
 def linkage_graph(
     indptr: _I64,
