@@ -69,12 +69,17 @@ DiscreteBatches swap_batches(const BatchProblem& problem, MatrixView<const std::
                              std::int64_t cliques_per_batch, const SwapOptions& options,
                              const Context& context);
 
+// How the Newton system is solved: by dense factors of its blocks, or by conjugate gradients
+// preconditioned with a low-rank factor of S'.
+enum class Regime { choose, dense, iterative };
+
 enum class SolveStatus { solved, almost_solved, max_iterations, time_limit, numerical_error };
 
 struct RelaxedOptions {
     double tolerance = 1e-8;
     int max_iterations = 100;
     double time_limit = 0;  // seconds; 0: none
+    Regime regime = Regime::choose;
 };
 
 // One row per iteration of the interior-point method.
@@ -90,6 +95,10 @@ struct RelaxedSolution {
     double dual_residual = 0;    // max |gradient of the Lagrangian|, relative to the gradient's
     double gap = 0;              // sum of the complementarity products, relative to the objective
     int iterations = 0;
+    Regime regime = Regime::dense;
+    std::int64_t rank = 0;              // of the factor of S'; 0 if none was made
+    bool low_rank = false;              // the factor is all of S'
+    std::int64_t inner_iterations = 0;  // of conjugate gradients
     double seconds_factor = 0, seconds_solve = 0, seconds_total = 0;
     std::vector<RelaxedLog> log;
 };
@@ -100,8 +109,9 @@ struct RelaxedSolution {
 //   g((1XC)_n)
 //
 // with S' positive semi-definite and 0 < r < K. Primal-dual interior point with Mehrotra's
-// predictor-corrector; O(B K^3) per iteration, parallel over batches. `start` (B, K) is where to
-// begin, moved into the interior.
+// predictor-corrector, parallel over batches; per iteration O(B K^3) in the dense regime, and
+// O(B K R^2) and some steps of O(B (K R + nnz)) in the iterative one. `start` (B, K) is where to
+// begin, moved into the interior. No (B K) x (B K) matrix is ever made.
 RelaxedSolution solve_relaxed(const BatchProblem& problem, MatrixView<const double> linear,
                               MatrixView<const double> start, double cliques_per_batch,
                               const RelaxedOptions& options, const Context& context);

@@ -5,9 +5,11 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "batches/batches.hpp"
-#include "batches/newton_system.hpp"
+#include "batches/dense_newton.hpp"
+#include "batches/iterative_newton.hpp"
 #include "batches/relaxed_objective.hpp"
 #include "common/errors.hpp"
 #include "common/thread_pool.hpp"
@@ -34,6 +36,17 @@ struct Measures {
     double merit = 0;                      // squared norm of the perturbed conditions
 };
 
+// Dense factors of B blocks take B K^2 numbers, and B K^3 flops an iteration: 2 GiB and half a
+// minute are the most that is spent on them.
+Regime choose_regime(Regime wanted, std::int64_t batches, std::int64_t cliques) {
+    if (wanted != Regime::choose) return wanted;
+    const double B = static_cast<double>(batches), K = static_cast<double>(cliques);
+    return 8 * B * K * K <= 2e9 && B * K * K * K <= 4e11 ? Regime::dense : Regime::iterative;
+}
+
+// Descriptors have a few hundred dimensions; a factor of more columns costs more than it saves.
+constexpr std::int64_t max_rank = 768;
+
 class InteriorPoint {
   public:
     InteriorPoint(const BatchProblem& problem, MatrixView<const double> linear,
@@ -45,8 +58,9 @@ class InteriorPoint {
           by_sample_storage_(transpose(problem.coverage)),
           by_sample_(by_sample_storage_.view()),
           pool_(context),
-          objective_(problem, linear, by_sample_, pool_),
-          system_(objective_.problem(), by_sample_, B_, pool_),
+          regime_(choose_regime(options.regime, B_, K_)),
+          objective_(problem, linear, by_sample_, regime_ == Regime::dense ? 0 : max_rank, pool_),
+          system_(make_system()),
           diagonal_(B_ * K_),
           rhs_(B_ * K_),
           row_residual_(B_),
@@ -62,6 +76,7 @@ class InteriorPoint {
     RelaxedSolution run(MatrixView<const double> start);
 
   private:
+    std::unique_ptr<NewtonSystem> make_system();
     void begin_at(MatrixView<const double> start);
     // Residuals at `point`, where the objective was evaluated last; merit is against
     // complementarity = target.
@@ -81,14 +96,23 @@ class InteriorPoint {
     const Coverage by_sample_storage_;
     const CoverageView by_sample_;
     ThreadPool pool_;
+    const Regime regime_;
     RelaxedObjective objective_;
-    NewtonSystem system_;
+    std::unique_ptr<NewtonSystem> system_;
     Iterate current_, trial_, affine_, step_;
     Vector diagonal_, rhs_, row_residual_, dual_residual_;
     double gradient_scale_ = 1;
     double least_centering_ = 0;
     RelaxedSolution result_;
 };
+
+std::unique_ptr<NewtonSystem> InteriorPoint::make_system() {
+    const BatchProblem& problem = objective_.problem();
+    const SimilarityOperator& similarity = objective_.similarity();
+    if (regime_ == Regime::dense)
+        return std::make_unique<DenseNewton>(problem, similarity, by_sample_, B_, pool_);
+    return std::make_unique<IterativeNewton>(problem, similarity, by_sample_, B_, pool_);
+}
 
 void InteriorPoint::begin_at(MatrixView<const double> start) {
     const double uniform = r_ / static_cast<double>(K_);
@@ -172,7 +196,7 @@ void InteriorPoint::direction(double target, const Iterate* corrector, Iterate& 
         rhs_[i] = -dual_residual_[i] + low_target(i) / x - high_target(i) / (1 - x);
     }
     const auto begin = Clock::now();
-    system_.solve(rhs_, row_residual_, out.x, out.nu);
+    system_->solve(rhs_, row_residual_, out.x, out.nu);
     result_.seconds_solve += seconds_since(begin);
     for (std::size_t i = 0; i < rhs_.size(); ++i) {
         const double x = current_.x[i];
@@ -266,6 +290,10 @@ RelaxedSolution InteriorPoint::finish(const Measures& now, SolveStatus status) {
     result_.primal_residual = now.primal;
     result_.dual_residual = now.dual / gradient_scale_;
     result_.gap = now.gap / size();
+    result_.regime = regime_;
+    result_.rank = objective_.similarity().factor().cols();
+    result_.low_rank = objective_.similarity().is_low_rank();
+    result_.inner_iterations = system_->inner_iterations();
     return std::move(result_);
 }
 
@@ -296,7 +324,7 @@ RelaxedSolution InteriorPoint::run(MatrixView<const double> start) {
         }
         const auto factor_begin = Clock::now();
         const bool factored =
-            system_.factor(objective_.batch_curvature, objective_.total_curvature, diagonal_);
+            system_->factor(objective_.batch_curvature, objective_.total_curvature, diagonal_);
         result_.seconds_factor += seconds_since(factor_begin);
         if (!factored || !advance(mu, step)) {
             objective_.evaluate(current_.x);

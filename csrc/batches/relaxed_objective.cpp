@@ -27,22 +27,21 @@ double choose_scale(const BatchProblem& problem, MatrixView<const double> linear
 }  // namespace
 
 RelaxedObjective::RelaxedObjective(const BatchProblem& problem, MatrixView<const double> linear,
-                                   const CoverageView& by_sample, ThreadPool& pool)
+                                   const CoverageView& by_sample, std::int64_t max_rank,
+                                   ThreadPool& pool)
     : batches_(linear.rows),
       cliques_(linear.cols),
       samples_(problem.coverage.samples),
       scale_(choose_scale(problem, linear)),
+      similarity_(problem.similarity, scale_, max_rank, pool),
       scaled_(problem),
       by_sample_(by_sample),
       pool_(pool),
       g_(problem.p, problem.smoothing) {
-    for (std::int64_t k = 0; k < cliques_; ++k) {
-        for (const double v : problem.similarity.row_span(k)) similarity_.push_back(scale_ * v);
-    }
     for (std::int64_t b = 0; b < batches_; ++b) {
         for (const double v : linear.row_span(b)) linear_.push_back(scale_ * v);
     }
-    scaled_.similarity = {similarity_.data(), cliques_, cliques_};
+    scaled_.similarity = {};
     scaled_.lambda1 *= scale_;
     scaled_.lambda2 *= scale_;
     gradient.resize(batches_ * cliques_);
@@ -116,12 +115,11 @@ void RelaxedObjective::evaluate_total() {
 void RelaxedObjective::evaluate(std::span<const double> x) {
     constexpr std::int64_t chunk =
         8;  // batches per product; fixed, so sums never depend on threads
-    const Eigen::Map<const Eigen::MatrixXd> S(similarity_.data(), cliques_, cliques_);
     const Eigen::Map<const Eigen::MatrixXd> X(x.data(), cliques_, batches_);
     Eigen::Map<Eigen::MatrixXd> product(gradient.data(), cliques_, batches_);
     pool_.parallel_for((batches_ + chunk - 1) / chunk, [&](std::int64_t c, int) {
         const std::int64_t begin = c * chunk, width = std::min(chunk, batches_ - begin);
-        product.middleCols(begin, width).noalias() = 2.0 * S * X.middleCols(begin, width);
+        similarity_.multiply_twice(X.middleCols(begin, width), product.middleCols(begin, width));
         for (std::int64_t b = begin; b < begin + width; ++b) {
             evaluate_batch(b, x.data() + b * cliques_);
         }

@@ -8,17 +8,21 @@
 
 #include "batches/batches.hpp"
 #include "batches/newton_system.hpp"
+#include "batches/similarity_operator.hpp"
 #include "common/thread_pool.hpp"
 
 namespace cliquesim {
 
 class RelaxedObjective {
   public:
+    // `max_rank` as for SimilarityOperator.
     RelaxedObjective(const BatchProblem& problem, MatrixView<const double> linear,
-                     const CoverageView& by_sample, ThreadPool& pool);
+                     const CoverageView& by_sample, std::int64_t max_rank, ThreadPool& pool);
 
-    // The scaled problem, for the Newton system; lives as long as this object.
+    // The scaled problem, for the Newton system; live as long as this object. Its S' is
+    // similarity().
     const BatchProblem& problem() const { return scaled_; }
+    const SimilarityOperator& similarity() const { return similarity_; }
     double scale() const { return scale_; }
 
     // Fills value, gradient and curvatures at x (B, K), 0 < x < 1.
@@ -35,7 +39,8 @@ class RelaxedObjective {
 
     std::int64_t batches_, cliques_, samples_;
     double scale_;
-    AlignedVector similarity_, linear_;
+    SimilarityOperator similarity_;
+    AlignedVector linear_;
     BatchProblem scaled_;
     const CoverageView& by_sample_;
     ThreadPool& pool_;

@@ -53,6 +53,13 @@ py::tuple discrete_tuple(DiscreteBatches&& result) {
         take_vector(std::move(result.swaps), {starts}), result.complete);
 }
 
+Regime parse_regime(const std::string& name) {
+    if (name == "auto") return Regime::choose;
+    if (name == "dense") return Regime::dense;
+    require(name == "iterative", "unknown regime '" + name + "'");
+    return Regime::iterative;
+}
+
 const char* status_name(SolveStatus status) {
     switch (status) {
         case SolveStatus::solved:
@@ -72,6 +79,10 @@ const char* status_name(SolveStatus status) {
 py::tuple relaxed_tuple(RelaxedSolution&& result, py::ssize_t batches, py::ssize_t cliques) {
     py::dict info;
     info["iterations"] = result.iterations;
+    info["regime"] = result.regime == Regime::dense ? "dense" : "iterative";
+    info["rank"] = result.rank;
+    info["low_rank"] = result.low_rank;
+    info["inner_iterations"] = result.inner_iterations;
     info["primal_residual"] = result.primal_residual;
     info["dual_residual"] = result.dual_residual;
     info["gap"] = result.gap;
@@ -159,14 +170,15 @@ void register_batches(py::module_& module) {
            const Array<double>& similarity, const Array<std::int64_t>& offsets,
            const Array<std::int64_t>& indices, const Array<double>& weights, double lambda1,
            double lambda2, double p, double smoothing, double tolerance, int max_iterations,
-           double time_limit, int num_threads) {
+           double time_limit, int num_threads, const std::string& regime) {
+            const Regime wanted = parse_regime(regime);
             const ProblemArrays arrays{similarity, offsets, indices, weights};
             const BatchProblem problem = arrays.problem(lambda1, lambda2, p, smoothing);
             const auto linear_view = matrix_view(linear, "linear");
             const auto start_view = matrix_view(start, "start");
             auto result = run_kernel(num_threads, py::none(), [&](const Context& context) {
                 return solve_relaxed(problem, linear_view, start_view, cliques_per_batch,
-                                     {tolerance, max_iterations, time_limit}, context);
+                                     {tolerance, max_iterations, time_limit, wanted}, context);
             });
             return relaxed_tuple(std::move(result), linear_view.rows, linear_view.cols);
         },
@@ -174,7 +186,8 @@ void register_batches(py::module_& module) {
         py::arg("similarity").noconvert(), py::arg("offsets").noconvert(),
         py::arg("indices").noconvert(), py::arg("weights").noconvert(), py::arg("lambda1"),
         py::arg("lambda2"), py::arg("p"), py::arg("smoothing"), py::arg("tolerance"),
-        py::arg("max_iterations"), py::arg("time_limit"), py::arg("num_threads"));
+        py::arg("max_iterations"), py::arg("time_limit"), py::arg("num_threads"),
+        py::arg("regime") = "auto");
 }
 
 }  // namespace cliquesim::bindings

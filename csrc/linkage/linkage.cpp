@@ -48,7 +48,9 @@ ListLinkage<V> list_linkage(NearestLists<V>&& lists, std::span<const std::int64_
 class Levels {
   public:
     Levels(std::int64_t n, const Context& context, const LinkageTuning& tuning)
-        : pool_(context), tuning_(tuning), leaf_(index(n)) {
+        : pool_(n > tuning.few ? context : Context{1, context.monitor}),
+          tuning_(tuning),
+          leaf_(index(n)) {
         require(n < std::numeric_limits<std::int32_t>::max() / 2, "too many observations");
         std::iota(leaf_.begin(), leaf_.end(), 0);
         merges_.reserve(index(n));

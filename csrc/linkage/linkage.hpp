@@ -43,7 +43,7 @@ struct LinkageTuning {
     // 20,000 items: half as many leave a tenth more clusters, twice as many a tenth fewer; both
     // cost what they save.
     std::int64_t listed = 32;
-    std::int64_t few = 2048;  // go onto a square at once, which costs milliseconds
+    std::int64_t few = 1024;  // go onto a square at once, on one thread: it costs milliseconds
 };
 
 struct LinkageReport {

@@ -1,4 +1,4 @@
-#include "batches/newton_system.hpp"
+#include "batches/dense_newton.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@ namespace cliquesim {
 
 namespace {
 
-using Matrix = NewtonSystem::Matrix;
+using Matrix = DenseNewton::Matrix;
 using Vector = Eigen::Map<Eigen::VectorXd>;
 using ConstVector = Eigen::Map<const Eigen::VectorXd>;
 
@@ -38,8 +38,8 @@ void invert_lower(Matrix& lower) {
 
 }  // namespace
 
-NewtonSystem::NewtonSystem(const BatchProblem& problem, const CoverageView& by_sample,
-                           std::int64_t batches, ThreadPool& pool)
+DenseNewton::DenseNewton(const BatchProblem& problem, const SimilarityOperator& similarity,
+                         const CoverageView& by_sample, std::int64_t batches, ThreadPool& pool)
     : problem_(problem),
       by_sample_(by_sample),
       batches_(batches),
@@ -47,7 +47,7 @@ NewtonSystem::NewtonSystem(const BatchProblem& problem, const CoverageView& by_s
       samples_(problem.coverage.samples),
       coupled_(problem.lambda2 > 0 && problem.coverage.samples > 0),
       pool_(pool),
-      twice_similarity_(cliques_, cliques_),
+      twice_similarity_(2.0 * similarity.dense()),
       inverse_factors_(batches),
       solved_ones_(cliques_, batches),
       ones_product_(batches),
@@ -58,18 +58,13 @@ NewtonSystem::NewtonSystem(const BatchProblem& problem, const CoverageView& by_s
       correction_x_(batches * cliques_),
       correction_nu_(batches),
       block_norms_(batches) {
-    for (std::int64_t i = 0; i < cliques_; ++i) {
-        for (std::int64_t j = 0; j < cliques_; ++j) {
-            twice_similarity_(j, i) = 2 * problem.similarity(i, j);
-        }
-    }
     if (coupled_) {
         partial_sums_.assign(std::min(max_groups, batches), Matrix(cliques_, cliques_));
         coupling_.resize(cliques_, cliques_);
     }
 }
 
-void NewtonSystem::add_coverage(const double* curvature, Matrix& lower) const {
+void DenseNewton::add_coverage(const double* curvature, Matrix& lower) const {
     for (std::int64_t n = 0; n < samples_; ++n) {
         const auto holders = by_sample_.of(n);
         for (std::size_t i = 0; i < holders.size(); ++i) {
@@ -78,7 +73,7 @@ void NewtonSystem::add_coverage(const double* curvature, Matrix& lower) const {
     }
 }
 
-bool NewtonSystem::factor_block(std::int64_t b, Matrix& work) {
+bool DenseNewton::factor_block(std::int64_t b, Matrix& work) {
     work = twice_similarity_;
     add_coverage(batch_curvature_.data() + b * samples_, work);
     work.diagonal() += ConstVector(diagonal_.data() + b * cliques_, cliques_);
@@ -96,7 +91,7 @@ bool NewtonSystem::factor_block(std::int64_t b, Matrix& work) {
 }
 
 // Adds the lower triangle of P_b = W^T W - t t^T / (1^T t) to `sum`.
-void NewtonSystem::accumulate(const Matrix& W, std::int64_t b, Matrix& sum) const {
+void DenseNewton::accumulate(const Matrix& W, std::int64_t b, Matrix& sum) const {
     for (Eigen::Index begin = 0; begin < cliques_; begin += panel) {
         const Eigen::Index width = std::min<Eigen::Index>(panel, cliques_ - begin);
         const Eigen::Index rest = cliques_ - begin;
@@ -106,9 +101,9 @@ void NewtonSystem::accumulate(const Matrix& W, std::int64_t b, Matrix& sum) cons
     sum.selfadjointView<Eigen::Lower>().rankUpdate(solved_ones_.col(b), -1.0 / ones_product_(b));
 }
 
-bool NewtonSystem::factor(std::span<const double> batch_curvature,
-                          std::span<const double> total_curvature,
-                          std::span<const double> diagonal) {
+bool DenseNewton::factor(std::span<const double> batch_curvature,
+                         std::span<const double> total_curvature,
+                         std::span<const double> diagonal) {
     batch_curvature_ = batch_curvature;
     total_curvature_ = total_curvature;
     diagonal_ = diagonal;
@@ -140,8 +135,8 @@ bool NewtonSystem::factor(std::span<const double> batch_curvature,
     return true;
 }
 
-void NewtonSystem::solve_once(std::span<const double> f, std::span<const double> e,
-                              std::span<double> dx, std::span<double> dnu) {
+void DenseNewton::solve_once(std::span<const double> f, std::span<const double> e,
+                             std::span<double> dx, std::span<double> dnu) {
     Eigen::VectorXd shift = Eigen::VectorXd::Zero(cliques_);
     // Each batch on its own with f_b - shift, into dx and dnu.
     const auto solve_blocks = [&] {
@@ -165,8 +160,8 @@ void NewtonSystem::solve_once(std::span<const double> f, std::span<const double>
     solve_blocks();
 }
 
-void NewtonSystem::coverage_product(const double* curvature, const double* x, double* y,
-                                    std::vector<double>& cover) const {
+void DenseNewton::coverage_product(const double* curvature, const double* x, double* y,
+                                   std::vector<double>& cover) const {
     std::fill(cover.begin(), cover.end(), 0.0);
     for (std::int64_t k = 0; k < cliques_; ++k) {
         for (const std::int64_t n : problem_.coverage.of(k)) cover[n] += x[k];
@@ -177,8 +172,8 @@ void NewtonSystem::coverage_product(const double* curvature, const double* x, do
     }
 }
 
-double NewtonSystem::residual(std::span<const double> f, std::span<const double> e,
-                              std::span<const double> dx, std::span<const double> dnu) {
+double DenseNewton::residual(std::span<const double> f, std::span<const double> e,
+                             std::span<const double> dx, std::span<const double> dnu) {
     AlignedVector shared(cliques_, 0.0);
     if (coupled_) {
         std::vector<double> sum(cliques_, 0.0);
@@ -205,8 +200,8 @@ double NewtonSystem::residual(std::span<const double> f, std::span<const double>
     return *std::max_element(block_norms_.begin(), block_norms_.end()) / scale;
 }
 
-void NewtonSystem::solve(std::span<const double> f, std::span<const double> e, std::span<double> dx,
-                         std::span<double> dnu) {
+void DenseNewton::solve(std::span<const double> f, std::span<const double> e, std::span<double> dx,
+                        std::span<double> dnu) {
     solve_once(f, e, dx, dnu);
     double error = residual(f, e, dx, dnu);
     for (int step = 0; step < 3 && error > 1e-12; ++step) {
