@@ -1,0 +1,46 @@
+"""The benchmarks run: at tiny sizes, with every option that changes what they do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="benchmarks are in the repository only")
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(BENCH / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_linkage(tmp_path: Path) -> None:
+    arguments = ("--input", "condensed", "vectors", "--peers", "scipy", "cliquesim")
+    out, plot = tmp_path / "out.json", tmp_path / "out.png"
+    result = run("linkage.py", "--quick", *arguments, "--output", out, "--plot", plot)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert len(report["cases"]) == 4
+    for case in report["cases"]:
+        assert "agree" in case["agreement"]
+        assert set(case["best_peer_ratio"]) == {"cliquesim x1", "cliquesim x2"}
+    assert plot.stat().st_size > 1000
+    assert run("linkage.py", "--dataset", "nothing").returncode == 2
+
+
+def test_linkage_of_a_graph(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run("linkage_graph.py", "--n", 300, 900, "--k", 5, "--output", out)
+    assert result.returncode == 0, result.stderr
+    for row in json.loads(out.read_text())["results"]:
+        assert 0 < row["merges"] < row["n"]
