@@ -58,7 +58,7 @@ Lines = dict[str, list[tuple[float, float]]]
 def main() -> int:
     options = parse()
     report: dict[str, Any] = {
-        "command": "python " + " ".join(sys.argv),
+        "command": command(options),
         "options": {name: value for name, value in vars(options).items() if name != "scratch"},
         "machine": machine_facts(),
         "simd": _core.simd_level,
@@ -82,6 +82,15 @@ def main() -> int:
     rows = [row for case in report["cases"] for row in case["results"]]
     wrong = any("DISAGREE" in case["agreement"] for case in report["cases"])
     return int(wrong or any(row["status"].startswith("failed") for row in rows))
+
+
+def command(options: argparse.Namespace) -> str:
+    """As it was given, but for the place of this machine's temporary files."""
+    words = ["python", *sys.argv]
+    if options.scratch:
+        at = words.index("--scratch") if "--scratch" in words else len(words)
+        del words[at : at + 2]
+    return " ".join(words)
 
 
 def parse() -> argparse.Namespace:
