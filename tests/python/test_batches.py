@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from batch_instances import instance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -18,16 +19,6 @@ import cliquesim as cs
 from cliquesim import _core
 
 LEVELS = [_core.load_level(name) for name in _core.runnable_levels()]
-
-
-def instance(K, N, seed, size=5, rank=8):
-    """Random overlapping cliques and the Gram matrix of random directions."""
-    rng = np.random.default_rng(seed)
-    C = np.zeros((K, N))
-    for k in range(K):
-        C[k, rng.choice(N, rng.integers(2, size + 1), replace=False)] = 1
-    V = rng.standard_normal((K, rank)) / np.sqrt(rank)
-    return C, V @ V.T
 
 
 def objective(X, C, S, lambda1, lambda2, p=1 / 16):
@@ -446,7 +437,6 @@ def test_few_batches_warn():
         ({"method": "best"}, "method must be one of"),
         ({"mode": "fast"}, "mode must be one of"),
         ({"solver": "scs"}, "solver must be one of"),
-        ({"solver": "mosek"}, "not available in this version"),
         ({"psd": "clip"}, "psd must be one of"),
         ({"n_starts": 0}, "n_starts must be at least 1"),
         ({"time_limit": 0}, "time_limit must be in"),

@@ -37,17 +37,6 @@ class StepSettings:
     num_threads: int = 0
 
 
-def check_solver(solver: str) -> str:
-    """One of SOLVERS that this version can run."""
-    as_choice(solver, "solver", SOLVERS)
-    if solver == "mosek":
-        raise InputError(
-            "solver='mosek' is not available in this version; use 'native', or as a reference "
-            "'ipopt' or 'clarabel' (pip install 'cliquesim[reference]')"
-        )
-    return solver
-
-
 def grad_v(X: Float, similarity: Float, lambda3: float) -> Float:
     """Gradient of v, Eq. (4): 2 X o (1 diag(S')) + lambda3 (2 X - 1). Printed with lambda3 = 1."""
     return 2.0 * X * np.diag(similarity) + lambda3 * (2.0 * X - 1.0)
@@ -91,9 +80,10 @@ def solve_relaxed(
         and 1 and has a finite slope at 0.
     tol : float
         Bound on the row sums' error, the relative gradient of the Lagrangian and the relative gap.
-    solver : {"native", "ipopt", "clarabel"}
+    solver : {"native", "ipopt", "clarabel", "mosek"}
         "native" is the structured interior-point method; the others are references for small
-        problems (extra ``reference``).
+        problems: "ipopt" and "clarabel" (extra ``reference``), "mosek" (extra ``mosek``, and a
+        licence of its own).
     max_iterations : int
     time_limit : float, optional
         Seconds.
@@ -111,6 +101,8 @@ def solve_relaxed(
         Shapes that do not fit, NaN, S' with a negative eigenvalue, negative lambdas.
     MissingExtraError
         The package of a reference solver is missing.
+    RunError
+        MOSEK is installed, but has no licence.
 
     Examples
     --------
@@ -133,7 +125,7 @@ def solve_relaxed(
         as_real(smoothing, "smoothing", 0.0),
         as_real(tol, "tol", 1e-14, 1.0),
         as_count(max_iterations, "max_iterations", 1),
-        check_solver(solver),
+        as_choice(solver, "solver", SOLVERS),
         as_threads(num_threads),
     )
     if not is_positive_semidefinite(problem.similarity):

@@ -28,7 +28,7 @@ from cliquesim.batches.problem import (
     default_lambda,
     make_positive_semidefinite,
 )
-from cliquesim.batches.relaxed import StepSettings, check_solver
+from cliquesim.batches.relaxed import SOLVERS, StepSettings
 from cliquesim.batches.result import BatchSelection, BatchWarning
 from cliquesim.batches.search import DiscreteSearch
 from cliquesim.errors import InputError
@@ -95,7 +95,7 @@ def select_batches(
     mode : {"default", "paper"}
         "paper" is the printed method: no smoothing, `psd` = "project", one start, one lambda3, no
         exchanges. It ignores `psd`, `smoothing`, `n_starts` and `local_search`.
-    solver : {"native", "ipopt", "clarabel"}
+    solver : {"native", "ipopt", "clarabel", "mosek"}
         For the convex problems, see `solve_relaxed`.
     psd : {"shift", "project"}
         How S' is made positive semi-definite for CCCP: a diagonal shift, which leaves Eq. (1) as it
@@ -131,6 +131,8 @@ def select_batches(
     ------
     InputError
         More cliques per batch than cliques, an empty clique, NaN, shapes that do not fit.
+    MissingExtraError, RunError
+        The package of a reference solver is missing; MOSEK is there, but has no licence.
 
     Notes
     -----
@@ -150,7 +152,7 @@ def select_batches(
     settings = _Settings(
         method=as_choice(method, "method", ("cccp", "greedy", "random")),
         mode=as_choice(mode, "mode", ("default", "paper")),
-        solver=check_solver(solver),
+        solver=as_choice(solver, "solver", SOLVERS),
         psd=as_choice(psd, "psd", ("shift", "project")),
         smoothing=1.0 if smoothing is None else as_real(smoothing, "smoothing", 0.0),
         n_starts=as_count(
