@@ -424,6 +424,13 @@ def test_few_batches_warn():
         cs.select_batches(C, S, 1, 4)
 
 
+def test_warnings_point_at_the_caller():
+    C, S = instance(40, 300, 13)
+    with pytest.warns(cs.BatchWarning) as caught:
+        cs.select_batches(C, S, 1, 4)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,8 +27,9 @@ from cliquesim.batches.problem import (
     default_lambda,
     make_positive_semidefinite,
 )
+from cliquesim.batches.quality import batch_quality, warn_about
 from cliquesim.batches.relaxed import SOLVERS, StepSettings
-from cliquesim.batches.result import BatchSelection, BatchWarning
+from cliquesim.batches.result import BatchSelection
 from cliquesim.batches.search import DiscreteSearch
 from cliquesim.errors import InputError
 
@@ -179,7 +179,9 @@ def select_batches(
     )
     if lambda3 is not None:
         lambda3 = as_real(lambda3, "lambda3", 0.0)
-    return _Selection(settings, search, unit, lambda3).run()
+    selection = _Selection(settings, search, unit, lambda3).run()
+    warn_about(selection, stacklevel=2)
+    return selection
 
 
 def _check_sizes(problem: BatchProblem, r: int) -> None:
@@ -382,21 +384,17 @@ class _Selection:
             "batch_coverage": -search.lambda1 * batch,
             "total_coverage": -search.lambda2 * total,
         }
-        used = np.asarray(X.any(axis=0))
-        coverage = problem.covered(used)
-        distinct = len(np.unique(self.best, axis=0))
+        quality = batch_quality(problem, X)
         self.times["total"] = time.perf_counter() - self.begin
         lambda3 = 0.0 if self.cccp is None else self._lambda3_path()[-1]
         relaxed: Float | None = None if self.cccp is None else self.cccp.X
         self.info |= {
             "regime": "discrete" if self.cccp is None else "dense interior point",
             "comparison": self.comparison,
-            "coverage": coverage,
-            "cliques_used": float(used.mean()),
+            "quality": quality,
             "monotone": self.cccp is None or self.cccp.monotone,
             "times": self.times,
         }
-        _warn(search, distinct, coverage)
         return BatchSelection(
             X=X,
             X_relaxed=relaxed,
@@ -404,29 +402,8 @@ class _Selection:
             objective_terms=terms,
             history=[] if self.cccp is None else self.cccp.history,
             integrality=1.0 if relaxed is None else integrality(relaxed, search.cliques_per_batch),
-            n_distinct_batches=distinct,
+            n_distinct_batches=quality["distinct_batches"],
             lambdas={"lambda1": search.lambda1, "lambda2": search.lambda2, "lambda3": lambda3},
             status=self._status(),
             info=self.info,
-        )
-
-
-def _warn(search: DiscreteSearch, distinct: int, coverage: float) -> None:
-    if distinct < search.n_batches:
-        why = (
-            "every batch holds all cliques"
-            if search.cliques_per_batch == search.problem.n_cliques
-            else "raise lambda2, lower n_batches or cliques_per_batch"
-        )
-        warnings.warn(
-            f"only {distinct} of the {search.n_batches} batches are distinct: {why}",
-            BatchWarning,
-            stacklevel=5,
-        )
-    if coverage < 0.66:
-        warnings.warn(
-            f"the batches cover only {coverage:.0%} of the cliques' samples: n_batches="
-            f"{search.n_batches} is too small, or lambda2 too low",
-            BatchWarning,
-            stacklevel=5,
         )
