@@ -424,6 +424,16 @@ def test_few_batches_warn():
         cs.select_batches(C, S, 1, 4)
 
 
+def test_a_relaxed_x_that_is_not_integral_warns():
+    C, S = instance(60, 200, 0)
+    with pytest.warns(cs.BatchWarning, match="not integral .* raise lambda3, now 0.01"):
+        low = cs.select_batches(C, S, 10, 6, lambda3=0.01)
+    assert low.integrality < 0.95
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", cs.BatchWarning)
+        assert cs.select_batches(C, S, 10, 6).integrality > 0.99
+
+
 def test_warnings_point_at_the_caller():
     C, S = instance(40, 300, 13)
     with pytest.warns(cs.BatchWarning) as caught:

@@ -13,6 +13,7 @@ from cliquesim.batches.result import BatchSelection, BatchWarning
 
 # Below these a warning is given.
 ENOUGH_COVERAGE = 0.66
+ENOUGH_INTEGRALITY = 0.95
 
 
 def batch_quality(problem: BatchProblem, X: NDArray[np.bool_]) -> dict[str, Any]:
@@ -68,5 +69,16 @@ def _complaints(selection: BatchSelection) -> list[str]:
         found.append(
             f"the batches cover only {quality['coverage']:.0%} of the cliques' samples: n_batches="
             f"{n_batches} is too small, or lambda2 too low"
+        )
+    if selection.integrality < ENOUGH_INTEGRALITY:
+        lambda3 = selection.lambdas["lambda3"]
+        why = (
+            "the time limit cut CCCP short"
+            if selection.status == "TIME_LIMIT"
+            else f"raise lambda3, now {lambda3:g}"
+        )
+        found.append(
+            f"the relaxed X is not integral ({selection.integrality:.0%} of its weight is in the "
+            f"{r} largest entries of each row), so that rounding made the choice: {why}"
         )
     return found

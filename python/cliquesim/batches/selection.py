@@ -131,7 +131,8 @@ def select_batches(
     Warns
     -----
     BatchWarning
-        Identical batches; batches that cover few of the samples (n_batches too small).
+        Identical batches; batches that cover few of the samples (n_batches too small); a relaxed X
+        that is far from integral when CCCP ends, so that the rounding decides.
 
     Raises
     ------
