@@ -22,6 +22,15 @@ def relaxed_instance(B, K, N, r, seed, size=5, rank=8):
     return C, S, np.minimum(X * r / X.sum(axis=1, keepdims=True), 1.0)
 
 
+def objective(X, C, S, lambda1, lambda2, p=1 / 16):
+    """Eq. (1) as printed."""
+    X = np.asarray(X, dtype=float)
+    similarity = np.trace(X @ S @ X.T) - np.trace(X @ np.diag(np.diag(S)) @ X.T)
+    per_batch = sum(((x @ C) ** p)[(x @ C) > 0].sum() for x in X)
+    total = X.sum(axis=0) @ C
+    return similarity - lambda1 * per_batch - lambda2 * (total[total > 0] ** p).sum()
+
+
 class Reference:
     """Eq. (5) at X_t as printed, with lambda3 in the gradient of v."""
 

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
-from batch_instances import instance
+from batch_instances import instance, objective
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -19,15 +19,6 @@ import cliquesim as cs
 from cliquesim import _core
 
 LEVELS = [_core.load_level(name) for name in _core.runnable_levels()]
-
-
-def objective(X, C, S, lambda1, lambda2, p=1 / 16):
-    """Eq. (1) as printed."""
-    X = np.asarray(X, dtype=float)
-    similarity = np.trace(X @ S @ X.T) - np.trace(X @ np.diag(np.diag(S)) @ X.T)
-    per_batch = sum(((x @ C) ** p)[(x @ C) > 0].sum() for x in X)
-    total = X.sum(axis=0) @ C
-    return similarity - lambda1 * per_batch - lambda2 * (total[total > 0] ** p).sum()
 
 
 def random_batches(B, K, r, seed):

@@ -15,6 +15,7 @@ from cliquesim.batches.problem import (
     BatchProblem,
     Float,
     as_problem,
+    as_weight,
     is_positive_semidefinite,
     smallest_eigenvalue,
 )
@@ -120,8 +121,8 @@ def solve_relaxed(
             f"got shape {X.shape}"
         )
     settings = StepSettings(
-        as_real(lambda1, "lambda1", 0.0),
-        as_real(lambda2, "lambda2", 0.0),
+        as_weight(lambda1, "lambda1"),
+        as_weight(lambda2, "lambda2"),
         as_real(smoothing, "smoothing", 0.0),
         as_real(tol, "tol", 1e-14, 1.0),
         as_count(max_iterations, "max_iterations", 1),
@@ -133,7 +134,7 @@ def solve_relaxed(
             "similarity must be positive semi-definite, its smallest eigenvalue is "
             f"{smallest_eigenvalue(problem.similarity):g}; add that to the diagonal or clip it"
         )
-    linear = grad_v(X, problem.similarity, as_real(lambda3, "lambda3", 0.0))
+    linear = grad_v(X, problem.similarity, as_weight(lambda3, "lambda3"))
     limit = 0.0 if time_limit is None else as_real(time_limit, "time_limit", 1e-9)
     return solve_step(problem, linear, X, as_real(r, "r"), settings, limit)
 

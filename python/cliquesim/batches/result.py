@@ -69,7 +69,8 @@ class BatchSelection:
     lambdas : dict
         ``lambda1``, ``lambda2``, ``lambda3`` as used.
     status : str
-        SOLVED, ALMOST_SOLVED, TIME_LIMIT or NUMERICAL_ERROR. X is valid in each case.
+        SOLVED, ALMOST_SOLVED, TIME_LIMIT, MAX_ITER or NUMERICAL_ERROR (CCCP ended where its inner
+        solver did). X is valid in each case.
     info : dict
         ``regime``, ``comparison`` (Eq. (1) of every way that was tried), ``quality`` (see
         `summary`), ``psd_shift``, ``times``.

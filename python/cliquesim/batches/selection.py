@@ -24,6 +24,7 @@ from cliquesim.batches.problem import (
     Float,
     Int,
     as_problem,
+    as_weight,
     default_lambda,
     make_positive_semidefinite,
 )
@@ -178,14 +179,14 @@ def select_batches(
     unit = default_lambda(problem, r)
     search = DiscreteSearch(
         problem,
-        LAMBDA1_UNITS * unit if lambda1 is None else as_real(lambda1, "lambda1", 0.0),
-        LAMBDA2_UNITS * unit if lambda2 is None else as_real(lambda2, "lambda2", 0.0),
+        LAMBDA1_UNITS * unit if lambda1 is None else as_weight(lambda1, "lambda1"),
+        LAMBDA2_UNITS * unit if lambda2 is None else as_weight(lambda2, "lambda2"),
         as_count(n_batches, "n_batches", 1),
         r,
         as_threads(num_threads),
     )
     if lambda3 is not None:
-        lambda3 = as_real(lambda3, "lambda3", 0.0)
+        lambda3 = as_weight(lambda3, "lambda3")
     selection = _Selection(settings, search, unit, lambda3).run()
     warn_about(selection, stacklevel=2)
     return selection
