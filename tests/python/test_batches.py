@@ -297,6 +297,40 @@ def test_methods_and_exchanges_are_ordered():
     assert value["greedy", False] < value["random", False]
 
 
+def test_kicks_lower_the_objective():
+    C, S = instance(50, 150, 6)
+    plain, some, default = (quiet_select(C, S, 10, 6, kicks=kicks) for kicks in (0, 100, None))
+    assert "kicks" not in plain.info["comparison"]
+    assert default.objective < some.objective < plain.objective
+    assert default.objective == pytest.approx(default.info["comparison"]["kicks"])
+    assert (plain.info["kicks"], some.info["kicks"], default.info["kicks"]) == (0, 100, 3000)
+    for selection in (some, default):
+        assert (selection.X.sum(axis=1) == 6).all()
+        lambdas = selection.lambdas["lambda1"], selection.lambdas["lambda2"]
+        assert selection.objective == pytest.approx(objective(selection.X, C, S, *lambdas))
+
+
+def test_only_the_default_method_is_kicked_unasked():
+    C, S = instance(30, 80, 7)
+    for arguments in (
+        {"method": "greedy"},
+        {"method": "random"},
+        {"mode": "paper", "kicks": 50},
+        {"local_search": False},
+    ):
+        assert quiet_select(C, S, 5, 4, **arguments).info["kicks"] == 0
+    asked = quiet_select(C, S, 5, 4, method="greedy", kicks=50)
+    assert asked.objective <= asked.info["comparison"]["greedy+swaps"]
+    with pytest.raises(cs.errors.InputError, match="need local_search"):
+        cs.select_batches(C, S, 5, 4, local_search=False, kicks=50)
+
+
+def test_large_problems_are_kicked_less(monkeypatch):
+    monkeypatch.setattr("cliquesim.batches.selection.KICK_STEPS", 1e6)
+    C, S = instance(50, 150, 6)
+    assert 0 < quiet_select(C, S, 10, 6).info["kicks"] < 3000
+
+
 def test_paper_mode():
     C, S = instance(30, 80, 7)
     S = S - 0.3 * np.eye(30)  # no longer positive semi-definite
@@ -447,6 +481,7 @@ def test_warnings_point_at_the_caller():
         ({"solver": "scs"}, "solver must be one of"),
         ({"psd": "clip"}, "psd must be one of"),
         ({"n_starts": 0}, "n_starts must be at least 1"),
+        ({"kicks": -1}, "kicks must be at least 0"),
         ({"time_limit": 0}, "time_limit must be in"),
         ({"similarity": np.ones((8, 7))}, "similarity must be square"),
         ({"similarity": np.ones((7, 7))}, "membership has 8 cliques"),

@@ -73,7 +73,7 @@ class BatchSelection:
         solver did). X is valid in each case.
     info : dict
         ``regime``, ``comparison`` (Eq. (1) of every way that was tried), ``quality`` (see
-        `summary`), ``psd_shift``, ``times``.
+        `summary`), ``kicks`` (how many), ``psd_shift``, ``times``.
     """
 
     X: NDArray[np.bool_]

@@ -49,6 +49,13 @@ LAMBDA2_UNITS = 10.0
 # then ends with covers the same samples again and again. Below 0.1 the inner problems take longer.
 SMOOTHING = 0.1
 
+# Kicks at the end. Measured on 36 instances of three overlap patterns (B = 5 to 20, K = 40 to 100):
+# 1000, 3000 kicks of the best selection end 0.35, 0.07 above the best known objective on average,
+# 3 x 1000 kicks of the three best 0.21, restarts in the same total time 1.1. A kick costs about
+# B (N + 2 nnz + r K) steps; 4e9 of them take 4 to 5 seconds.
+KICKS = 3000
+KICK_STEPS = 4e9
+
 
 def select_batches(
     membership: Any,
@@ -71,12 +78,13 @@ def select_batches(
     num_threads: int | None = None,
     device: str = "cpu",
     progress: Callable[[float], object] | None = None,
+    kicks: int | None = None,
 ) -> BatchSelection:
     """Select B batches of r mutually distant cliques that together cover many samples, Eq. (1)-(2).
 
     CCCP solves the relaxed problem along a growing lambda3, each row is rounded to its r largest
     entries, and exchanges of single cliques lower Eq. (1) further. The best of several starts is
-    kept, greedy and random ones among them.
+    kept, greedy and random ones among them, and kicked out of its local optimum again and again.
 
     Parameters
     ----------
@@ -101,7 +109,8 @@ def select_batches(
         How batches are made before `local_search`.
     mode : {"default", "paper"}
         "paper" is the printed method: no smoothing, `psd` = "project", one start, one lambda3, no
-        exchanges. It ignores `psd`, `smoothing`, `n_starts` and `local_search`.
+        exchanges and no kicks. It ignores `psd`, `smoothing`, `n_starts`, `local_search` and
+        `kicks`.
     solver : {"native", "ipopt", "clarabel", "mosek"}
         For the convex problems, see `solve_relaxed`.
     psd : {"shift", "project"}
@@ -124,6 +133,11 @@ def select_batches(
     device : {"cpu"}
     progress : callable, optional
         Gets the fraction that is done.
+    kicks : int, optional
+        How often, at the end, two or three random exchanges disturb the best selection and
+        improving ones follow; what ends lower is kept. Needs `local_search`. Default for "cccp"
+        3000, fewer where they would take longer than some 5 seconds, which depends on the sizes
+        alone; else 0.
 
     Returns
     -------
@@ -170,9 +184,14 @@ def select_batches(
         seed=as_count(seed, "seed"),
         time_limit=None if time_limit is None else as_real(time_limit, "time_limit", 1e-9),
         progress=progress,
+        kicks=None if kicks is None else as_count(kicks, "kicks"),
     )
+    if settings.kicks and not settings.local_search:
+        raise InputError(f"kicks={kicks} need local_search=True")
     if settings.mode == "paper":
-        settings = replace(settings, psd="project", smoothing=0.0, n_starts=1, local_search=False)
+        settings = replace(
+            settings, psd="project", smoothing=0.0, n_starts=1, local_search=False, kicks=0
+        )
     problem = as_problem(membership, similarity, p)
     r = as_count(cliques_per_batch, "cliques_per_batch", 1)
     _check_sizes(problem, r)
@@ -212,6 +231,7 @@ class _Settings:
     seed: int
     time_limit: float | None
     progress: Callable[[float], object] | None
+    kicks: int | None
 
 
 @dataclass
@@ -238,6 +258,7 @@ class _Selection:
             self._cccp()
         if settings.mode == "default" or settings.method != "cccp":
             self._starts(rng)
+        self._kick()
         if settings.method == "cccp":
             self._compare(rng)
         self._report(1.0)
@@ -281,6 +302,22 @@ class _Selection:
         self.complete &= improved.complete
         best = improved.best
         self._offer(f"{name}+swaps", improved.cliques[best], float(improved.objectives[best]))
+
+    def _kick(self) -> None:
+        kicks = self.settings.kicks
+        if kicks is None:
+            wanted = self.settings.method == "cccp" and self.settings.local_search
+            kicks = min(KICKS, int(KICK_STEPS / self.search.kick_steps)) if wanted else 0
+        self.info["kicks"] = kicks
+        if kicks == 0 or self.best is None:
+            return
+        best = self.best[None]
+        kicked = self._timed(
+            "kicks",
+            lambda: self.search.improve(best, kicks, self.settings.seed, self._remaining()),
+        )
+        self.complete &= kicked.complete
+        self._offer("kicks", kicked.cliques[0], float(kicked.objectives[0]))
 
     def _cccp(self) -> None:
         message = self._too_large()
