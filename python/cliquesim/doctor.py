@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import cliquesim
 from cliquesim import _core
 from cliquesim._device import cuda_status
+from cliquesim.batches.cone_solvers import mosek_status
 
 _REQUIRED = ("numpy", "scipy", "pillow", "torch", "typer", "pydantic", "safetensors")
 _EXTRAS = {
@@ -43,6 +44,8 @@ def diagnose() -> dict[str, dict[str, str]]:
             if missing
             else "yes"
         )
+    if extras["mosek"] == "yes":
+        extras["mosek"] = mosek_status()
     return {
         "cliquesim": {
             "version": cliquesim.__version__,

@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from batch_instances import instance, objective
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -18,25 +19,6 @@ import cliquesim as cs
 from cliquesim import _core
 
 LEVELS = [_core.load_level(name) for name in _core.runnable_levels()]
-
-
-def instance(K, N, seed, size=5, rank=8):
-    """Random overlapping cliques and the Gram matrix of random directions."""
-    rng = np.random.default_rng(seed)
-    C = np.zeros((K, N))
-    for k in range(K):
-        C[k, rng.choice(N, rng.integers(2, size + 1), replace=False)] = 1
-    V = rng.standard_normal((K, rank)) / np.sqrt(rank)
-    return C, V @ V.T
-
-
-def objective(X, C, S, lambda1, lambda2, p=1 / 16):
-    """Eq. (1) as printed."""
-    X = np.asarray(X, dtype=float)
-    similarity = np.trace(X @ S @ X.T) - np.trace(X @ np.diag(np.diag(S)) @ X.T)
-    per_batch = sum(((x @ C) ** p)[(x @ C) > 0].sum() for x in X)
-    total = X.sum(axis=0) @ C
-    return similarity - lambda1 * per_batch - lambda2 * (total[total > 0] ** p).sum()
 
 
 def random_batches(B, K, r, seed):
@@ -315,6 +297,40 @@ def test_methods_and_exchanges_are_ordered():
     assert value["greedy", False] < value["random", False]
 
 
+def test_kicks_lower_the_objective():
+    C, S = instance(50, 150, 6)
+    plain, some, default = (quiet_select(C, S, 10, 6, kicks=kicks) for kicks in (0, 100, None))
+    assert "kicks" not in plain.info["comparison"]
+    assert default.objective < some.objective < plain.objective
+    assert default.objective == pytest.approx(default.info["comparison"]["kicks"])
+    assert (plain.info["kicks"], some.info["kicks"], default.info["kicks"]) == (0, 100, 3000)
+    for selection in (some, default):
+        assert (selection.X.sum(axis=1) == 6).all()
+        lambdas = selection.lambdas["lambda1"], selection.lambdas["lambda2"]
+        assert selection.objective == pytest.approx(objective(selection.X, C, S, *lambdas))
+
+
+def test_only_the_default_method_is_kicked_unasked():
+    C, S = instance(30, 80, 7)
+    for arguments in (
+        {"method": "greedy"},
+        {"method": "random"},
+        {"mode": "paper", "kicks": 50},
+        {"local_search": False},
+    ):
+        assert quiet_select(C, S, 5, 4, **arguments).info["kicks"] == 0
+    asked = quiet_select(C, S, 5, 4, method="greedy", kicks=50)
+    assert asked.objective <= asked.info["comparison"]["greedy+swaps"]
+    with pytest.raises(cs.errors.InputError, match="need local_search"):
+        cs.select_batches(C, S, 5, 4, local_search=False, kicks=50)
+
+
+def test_large_problems_are_kicked_less(monkeypatch):
+    monkeypatch.setattr("cliquesim.batches.selection.KICK_STEPS", 1e6)
+    C, S = instance(50, 150, 6)
+    assert 0 < quiet_select(C, S, 10, 6).info["kicks"] < 3000
+
+
 def test_paper_mode():
     C, S = instance(30, 80, 7)
     S = S - 0.3 * np.eye(30)  # no longer positive semi-definite
@@ -433,6 +449,23 @@ def test_few_batches_warn():
         cs.select_batches(C, S, 1, 4)
 
 
+def test_a_relaxed_x_that_is_not_integral_warns():
+    C, S = instance(60, 200, 0)
+    with pytest.warns(cs.BatchWarning, match="not integral .* raise lambda3, now 0.01"):
+        low = cs.select_batches(C, S, 10, 6, lambda3=0.01)
+    assert low.integrality < 0.95
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", cs.BatchWarning)
+        assert cs.select_batches(C, S, 10, 6).integrality > 0.99
+
+
+def test_warnings_point_at_the_caller():
+    C, S = instance(40, 300, 13)
+    with pytest.warns(cs.BatchWarning) as caught:
+        cs.select_batches(C, S, 1, 4)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -446,9 +479,9 @@ def test_few_batches_warn():
         ({"method": "best"}, "method must be one of"),
         ({"mode": "fast"}, "mode must be one of"),
         ({"solver": "scs"}, "solver must be one of"),
-        ({"solver": "mosek"}, "not available in this version"),
         ({"psd": "clip"}, "psd must be one of"),
         ({"n_starts": 0}, "n_starts must be at least 1"),
+        ({"kicks": -1}, "kicks must be at least 0"),
         ({"time_limit": 0}, "time_limit must be in"),
         ({"similarity": np.ones((8, 7))}, "similarity must be square"),
         ({"similarity": np.ones((7, 7))}, "membership has 8 cliques"),

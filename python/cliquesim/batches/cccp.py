@@ -40,8 +40,9 @@ def noisy_start(n_batches: int, n_cliques: int, r: int, noise: float, seed: int)
     """
     rng = np.random.default_rng(seed)
     X = 1.0 + noise * rng.uniform(-1.0, 1.0, (n_batches, n_cliques))
-    X *= r / X.sum(axis=1, keepdims=True)
-    return np.minimum(X, 1.0)
+    few = min(r, n_cliques - r)  # noise around more than K / 2 would leave [0, 1]
+    X *= few / X.sum(axis=1, keepdims=True)
+    return X if few == r else 1.0 - X
 
 
 def integrality(X: Float, r: int) -> float:

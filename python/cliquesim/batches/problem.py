@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -11,11 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, sparse
 
 from cliquesim import _core
-from cliquesim._validation import as_matrix
+from cliquesim._validation import as_matrix, as_real
 from cliquesim.errors import InputError
 
 Float: TypeAlias = NDArray[np.float64]
 Int: TypeAlias = NDArray[np.int64]
+
+LARGEST = 1e100  # of similarities and lambdas: their sums and squares must not overflow
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ def as_problem(membership: Any, similarity: ArrayLike, p: float) -> BatchProblem
         raise InputError(f"similarity must be square (K, K), got shape {S.shape}")
     if S.shape[0] == 0:
         raise InputError("similarity must hold at least one clique, got shape (0, 0)")
+    too_large = np.flatnonzero((np.abs(S) > LARGEST).any(axis=1))
+    if too_large.size:
+        raise InputError(f"similarity has an entry beyond {LARGEST:g} in row {too_large[0]}")
     C = _as_membership(membership)
     if C.shape[0] != S.shape[0]:
         raise InputError(
@@ -105,6 +109,11 @@ def _as_membership(membership: Any) -> Any:
     return C
 
 
+def as_weight(value: float, name: str) -> float:
+    """A lambda."""
+    return as_real(value, name, 0.0, LARGEST)
+
+
 def as_binary(X: ArrayLike, n_cliques: int) -> Float:
     """X of shape (B, K) with entries 0 and 1."""
     x = as_matrix(X, "X", np.float64)
@@ -122,7 +131,10 @@ def smallest_eigenvalue(similarity: Float) -> float:
 
 def is_positive_semidefinite(similarity: Float, tolerance: float = 1e-9) -> bool:
     """Up to `tolerance` times the largest entry. A Cholesky factorisation, O(K^3 / 3)."""
-    shift = tolerance * max(float(np.abs(similarity).max()), math.ulp(0.0))
+    largest = float(np.abs(similarity).max())
+    if largest == 0.0:
+        return True
+    shift = tolerance * largest
     try:
         linalg.cholesky(similarity + shift * np.eye(similarity.shape[0]), check_finite=False)
     except linalg.LinAlgError:

@@ -1,6 +1,7 @@
 """General solvers on Eq. (5)-(6): slow, independent, for checks and comparisons.
 
-Both get the merged samples of the presolve, as the native solver does.
+All get the merged samples of the presolve, as the native solver does. IPOPT is here, the cone
+solvers are in `cone_solvers`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from cliquesim.batches.cone_model import membership_matrix
+from cliquesim.batches.cone_solvers import solve_clarabel, solve_mosek
 from cliquesim.batches.problem import BatchProblem, Float
 from cliquesim.batches.relaxed import StepSettings
 from cliquesim.batches.result import RelaxedSolution
-from cliquesim.errors import InputError, MissingExtraError
+from cliquesim.errors import MissingExtraError
 
 
 def solve_reference(
@@ -25,17 +27,9 @@ def solve_reference(
     settings: StepSettings,
     time_limit: float,
 ) -> RelaxedSolution:
-    """Run ``settings.solver``, "ipopt" or "clarabel"."""
-    run = {"ipopt": solve_ipopt, "clarabel": solve_clarabel}[settings.solver]
+    """Run ``settings.solver``, "ipopt", "clarabel" or "mosek"."""
+    run = {"ipopt": solve_ipopt, "clarabel": solve_clarabel, "mosek": solve_mosek}[settings.solver]
     return run(problem, linear, start, r, settings, time_limit)
-
-
-def membership_matrix(problem: BatchProblem) -> sparse.csr_array:
-    """C (K, N) with one column per merged sample."""
-    return sparse.csr_array(
-        (np.ones(problem.indices.size), problem.indices, problem.offsets),
-        shape=(problem.n_cliques, problem.weights.size),
-    )
 
 
 class _IpoptCallbacks:
@@ -180,84 +174,3 @@ def solve_ipopt(
     }
     name = status.get(int(ipopt["status"]), "NUMERICAL_ERROR")
     return RelaxedSolution(X, float(ipopt["obj_val"]), name, info)
-
-
-def solve_clarabel(
-    problem: BatchProblem,
-    linear: Float,
-    start: Float,
-    r: float,
-    settings: StepSettings,
-    time_limit: float,
-) -> RelaxedSolution:
-    """Clarabel, with a power cone for every sample of every batch and for every sample of all."""
-    if settings.smoothing > 0 and problem.p == 1:
-        raise InputError("solver='clarabel' needs p < 1")
-    try:
-        import clarabel
-    except ImportError as error:
-        raise MissingExtraError("clarabel", "reference", "solver='clarabel'") from error
-    n_batches, n_cliques = linear.shape
-    n_samples, n_x = problem.weights.size, linear.size
-    C = membership_matrix(problem).tocsc()
-    eps = settings.smoothing
-    scale = 1.0 / ((1.0 + eps) ** problem.p - (eps**problem.p if eps > 0 else 0.0))
-    per_batch = sparse.kron(sparse.eye_array(n_batches), C.T)
-    together = sparse.kron(np.ones((1, n_batches)), C.T)
-    parts = [(settings.lambda1, per_batch), (settings.lambda2, together)]
-    parts = [(weight, rows) for weight, rows in parts if weight > 0]
-    covers = sparse.vstack([rows for _, rows in parts]) if parts else sparse.csc_array((0, n_x))
-    n_y = covers.shape[0]  # y <= (cover + eps)^p, maximised
-
-    P = sparse.block_diag(
-        [
-            sparse.kron(sparse.eye_array(n_batches), 2.0 * problem.similarity),
-            sparse.csc_array((n_y, n_y)),
-        ]
-    )
-    heights = [
-        np.tile(-scale * weight * problem.weights, rows.shape[0] // n_samples)
-        for weight, rows in parts
-    ]
-    q = np.concatenate([-linear.ravel(), *heights])
-    row_sums = sparse.kron(sparse.eye_array(n_batches), np.ones((1, n_cliques)))
-    eye = sparse.eye_array(n_x)
-    bounds = sparse.vstack([row_sums, -eye, eye])
-    top = sparse.hstack([bounds, sparse.csc_array((bounds.shape[0], n_y))])
-    # Power cone (a, b, c): a^p b^(1-p) >= |c| with a = cover + eps, b = 1, c = y.
-    pick = sparse.csc_array(np.array([[1.0], [0.0], [0.0]]))
-    last = sparse.csc_array(np.array([[0.0], [0.0], [1.0]]))
-    cones = sparse.hstack([-sparse.kron(covers, pick), -sparse.kron(sparse.eye_array(n_y), last)])
-    A = sparse.vstack([top, cones])
-    b = np.concatenate(
-        [np.full(n_batches, r), np.zeros(n_x), np.ones(n_x), np.tile([eps, 1.0, 0.0], n_y)]
-    )
-    kinds = [clarabel.ZeroConeT(n_batches), clarabel.NonnegativeConeT(2 * n_x)]
-    kinds += [clarabel.PowerConeT(problem.p)] * n_y
-    options = clarabel.DefaultSettings()
-    options.verbose = False
-    options.max_iter = settings.max_iterations
-    options.tol_gap_abs = options.tol_gap_rel = options.tol_feas = settings.tol
-    if time_limit > 0:
-        options.time_limit = time_limit
-    solver = clarabel.DefaultSolver(
-        sparse.triu(P, format="csc"), q, sparse.csc_array(A), b, kinds, options
-    )
-    solution = solver.solve()
-    names = {
-        "Solved": "SOLVED",
-        "AlmostSolved": "ALMOST_SOLVED",
-        "MaxIterations": "MAX_ITER",
-        "MaxTime": "TIME_LIMIT",
-        "PrimalInfeasible": "INFEASIBLE",
-    }
-    name = str(solution.status)
-    info = {
-        "solver": "clarabel",
-        "iterations": int(solution.iterations),
-        "dual_residual": float(solution.r_dual),
-        "gap": abs(solution.obj_val - solution.obj_val_dual) / max(abs(solution.obj_val), 1e-300),
-        "solver_status": name,
-    }
-    X = np.clip(np.asarray(solution.x[:n_x]).reshape(linear.shape), 0.0, 1.0)
-    return RelaxedSolution(X, np.nan, names.get(name, "NUMERICAL_ERROR"), info)

@@ -15,6 +15,7 @@ from cliquesim.batches.problem import (
     BatchProblem,
     Float,
     as_problem,
+    as_weight,
     is_positive_semidefinite,
     smallest_eigenvalue,
 )
@@ -35,17 +36,6 @@ class StepSettings:
     max_iterations: int = 200
     solver: str = "native"
     num_threads: int = 0
-
-
-def check_solver(solver: str) -> str:
-    """One of SOLVERS that this version can run."""
-    as_choice(solver, "solver", SOLVERS)
-    if solver == "mosek":
-        raise InputError(
-            "solver='mosek' is not available in this version; use 'native', or as a reference "
-            "'ipopt' or 'clarabel' (pip install 'cliquesim[reference]')"
-        )
-    return solver
 
 
 def grad_v(X: Float, similarity: Float, lambda3: float) -> Float:
@@ -91,9 +81,10 @@ def solve_relaxed(
         and 1 and has a finite slope at 0.
     tol : float
         Bound on the row sums' error, the relative gradient of the Lagrangian and the relative gap.
-    solver : {"native", "ipopt", "clarabel"}
+    solver : {"native", "ipopt", "clarabel", "mosek"}
         "native" is the structured interior-point method; the others are references for small
-        problems (extra ``reference``).
+        problems: "ipopt" and "clarabel" (extra ``reference``), "mosek" (extra ``mosek``, and a
+        licence of its own).
     max_iterations : int
     time_limit : float, optional
         Seconds.
@@ -111,6 +102,8 @@ def solve_relaxed(
         Shapes that do not fit, NaN, S' with a negative eigenvalue, negative lambdas.
     MissingExtraError
         The package of a reference solver is missing.
+    RunError
+        MOSEK is installed, but has no licence.
 
     Examples
     --------
@@ -128,12 +121,12 @@ def solve_relaxed(
             f"got shape {X.shape}"
         )
     settings = StepSettings(
-        as_real(lambda1, "lambda1", 0.0),
-        as_real(lambda2, "lambda2", 0.0),
+        as_weight(lambda1, "lambda1"),
+        as_weight(lambda2, "lambda2"),
         as_real(smoothing, "smoothing", 0.0),
         as_real(tol, "tol", 1e-14, 1.0),
         as_count(max_iterations, "max_iterations", 1),
-        check_solver(solver),
+        as_choice(solver, "solver", SOLVERS),
         as_threads(num_threads),
     )
     if not is_positive_semidefinite(problem.similarity):
@@ -141,7 +134,7 @@ def solve_relaxed(
             "similarity must be positive semi-definite, its smallest eigenvalue is "
             f"{smallest_eigenvalue(problem.similarity):g}; add that to the diagonal or clip it"
         )
-    linear = grad_v(X, problem.similarity, as_real(lambda3, "lambda3", 0.0))
+    linear = grad_v(X, problem.similarity, as_weight(lambda3, "lambda3"))
     limit = 0.0 if time_limit is None else as_real(time_limit, "time_limit", 1e-9)
     return solve_step(problem, linear, X, as_real(r, "r"), settings, limit)
 

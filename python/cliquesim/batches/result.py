@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class BatchWarning(UserWarning):
@@ -66,10 +69,11 @@ class BatchSelection:
     lambdas : dict
         ``lambda1``, ``lambda2``, ``lambda3`` as used.
     status : str
-        SOLVED, ALMOST_SOLVED, TIME_LIMIT or NUMERICAL_ERROR. X is valid in each case.
+        SOLVED, ALMOST_SOLVED, TIME_LIMIT, MAX_ITER or NUMERICAL_ERROR (CCCP ended where its inner
+        solver did). X is valid in each case.
     info : dict
-        ``regime``, ``comparison`` (Eq. (1) of every way that was tried), ``coverage`` (share of the
-        cliques' samples in some batch), ``cliques_used`` (share), ``psd_shift``, ``times``.
+        ``regime``, ``comparison`` (Eq. (1) of every way that was tried), ``quality`` (see
+        `summary`), ``kicks`` (how many), ``psd_shift``, ``times``.
     """
 
     X: NDArray[np.bool_]
@@ -87,3 +91,83 @@ class BatchSelection:
     def batches(self) -> NDArray[np.int64]:
         """Cliques of each batch in ascending order, int64 (B, r)."""
         return np.nonzero(self.X)[1].reshape(self.X.shape[0], -1).astype(np.int64)
+
+    def summary(self) -> dict[str, Any]:
+        """How good the batches are, in plain numbers.
+
+        Returns
+        -------
+        dict
+            ``status``, ``regime``, ``n_batches``, ``cliques_per_batch``, ``objective``, ``terms``
+            (that sum to it), ``coverage`` and ``cliques_used`` (shares of the cliques' samples and
+            of the cliques that are in some batch), ``distinct_batches``, ``samples_per_batch``
+            (mean number of distinct ones), ``similarity_mean`` and ``similarity_max`` (S' over the
+            pairs of cliques within batches; None for r = 1), ``overlap_mean`` (share of their
+            cliques that two batches have in common, over all pairs; None for B = 1),
+            ``integrality``, ``lambdas``.
+        """
+        return {
+            "status": self.status,
+            "regime": self.info["regime"],
+            "n_batches": self.X.shape[0],
+            "cliques_per_batch": int(self.X[0].sum()),
+            "objective": self.objective,
+            "terms": dict(self.objective_terms),
+            **self.info["quality"],
+            "integrality": self.integrality,
+            "lambdas": dict(self.lambdas),
+        }
+
+    def describe(self) -> str:
+        """`summary` in a few lines for people; also what ``print`` shows."""
+        s = self.summary()
+        terms = " ".join(f"{value:+.6g} ({name})" for name, value in s["terms"].items())
+        mean, highest, overlap = (
+            "-" if s[key] is None else f"{s[key]:.3g}"
+            for key in ("similarity_mean", "similarity_max", "overlap_mean")
+        )
+        lambdas = ", ".join(f"{name} {value:.4g}" for name, value in s["lambdas"].items())
+        return "\n".join(
+            [
+                f"{s['n_batches']} batches of {s['cliques_per_batch']} cliques: {s['status']}, "
+                f"{s['regime']}",
+                f"objective    {s['objective']:.6g} = {terms}",
+                f"coverage     {s['coverage']:.1%} of the cliques' samples, "
+                f"{s['cliques_used']:.1%} of the cliques",
+                f"batches      {s['distinct_batches']} distinct, {s['samples_per_batch']:.1f} "
+                f"samples each, share in common {overlap}",
+                f"similarity   within batches: mean {mean}, largest {highest}",
+                f"relaxation   integrality {s['integrality']:.3f}; {lambdas}",
+            ]
+        )
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def plot_history(self, ax: Axes | None = None) -> Axes:
+        """Draw the steps of CCCP: objectives, the path of lambda3, and the integrality.
+
+        The relaxed objective is u - v of Eq. (3)-(4) without the constant lambda3 B K / 4 of binary
+        X; it falls within each level of lambda3, and may rise where the next one begins. The line
+        across is the objective of the selected batches, which exchanges and the other starts have
+        lowered since.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        InputError
+            There are no steps: another method, or a problem beyond the interior point.
+        MissingExtraError
+            matplotlib is missing (extra ``report``).
+        """
+        from cliquesim.batches.plot import plot_history
+
+        return plot_history(self, ax)

@@ -62,7 +62,7 @@ class DiscreteSearch:
     def improve(
         self, cliques: Int, kicks: int = 0, seed: int = 0, time_limit: float = 0.0
     ) -> SearchResult:
-        """Best-improvement exchanges until none helps, from each start."""
+        """Best-improvement exchanges until none helps, from each start; then `kicks` of each."""
         improved, objectives, _, complete = _core.swap_batches(
             np.ascontiguousarray(cliques.reshape(cliques.shape[0], -1)),
             self.cliques_per_batch,
@@ -76,6 +76,14 @@ class DiscreteSearch:
             self.num_threads,
         )
         return SearchResult(improved, objectives, complete)
+
+    @property
+    def kick_steps(self) -> int:
+        """Steps of the descent after one kick, which looks at every batch at least once."""
+        problem = self.problem
+        per_batch = problem.weights.size + 2 * problem.indices.size
+        per_batch += self.cliques_per_batch * problem.n_cliques
+        return self.n_batches * per_batch
 
     def binary(self, cliques: Int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
         """(B, r) lists to X (B, K)."""
