@@ -519,7 +519,7 @@ def test_time_limit_is_kept():
     assert (selection.X.sum(axis=1) == 10).all()
 
 
-def test_large_k_takes_the_cheap_way():
+def large_instance():
     rng = np.random.default_rng(17)
     K, N = 1600, 8000
     C = sparse.csr_array(
@@ -528,7 +528,23 @@ def test_large_k_takes_the_cheap_way():
     C.sum_duplicates()
     C.data[:] = 1
     V = rng.standard_normal((K, 16)) / 4
-    selection = quiet_select(C, V @ V.T, 10, 8, n_starts=2, time_limit=5)
+    return C, V @ V.T
+
+
+def test_large_k_goes_along_the_path_in_large_steps():
+    selection = quiet_select(*large_instance(), 120, 8, n_starts=2, time_limit=40)
+    assert selection.info["regime"] == "iterative interior point"
+    assert selection.X_relaxed is not None
+    lambdas = [step["lambda3"] for step in selection.history]
+    assert len(set(lambdas)) == len(lambdas) >= 1
+    assert (selection.X.sum(axis=1) == 8).all()
+    comparison = selection.info["comparison"]
+    assert selection.objective <= min(comparison.values()) + 1e-9
+
+
+def test_more_cliques_than_cccp_takes_are_left_to_exchanges(monkeypatch):
+    monkeypatch.setattr("cliquesim.batches.selection.MAX_CLIQUES", 1500)
+    selection = quiet_select(*large_instance(), 10, 8, n_starts=2, time_limit=5)
     assert "K = 1600" in selection.info["message"]
     assert selection.info["regime"] == "discrete"
     assert selection.X_relaxed is None

@@ -30,6 +30,7 @@ class CccpResult:
     status: str
     monotone: bool
     history: list[dict[str, Any]] = field(default_factory=list)
+    regime: str = "no step"
 
 
 def noisy_start(n_batches: int, n_cliques: int, r: int, noise: float, seed: int) -> Float:
@@ -84,6 +85,7 @@ def run_cccp(
                 return result
             linear = grad_v(result.X, problem.similarity, lambda3)
             solution = solve_step(problem, linear, result.X, r, step, remaining)
+            result.regime = f"{solution.info.get('regime', step.solver)} interior point"
             if solution.status not in ("SOLVED", "ALMOST_SOLVED"):
                 result.status = solution.status
                 return result

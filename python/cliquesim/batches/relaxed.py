@@ -94,7 +94,8 @@ def solve_relaxed(
     Returns
     -------
     RelaxedSolution
-        ``X``, ``objective``, ``status``, ``info``. r outside [0, K] gives status INFEASIBLE.
+        ``X``, ``objective``, ``status``, ``info`` (with the native solver's ``regime``, "dense" or
+        "iterative", and ``regime_reason``). r outside [0, K] gives status INFEASIBLE.
 
     Raises
     ------
@@ -174,7 +175,10 @@ def solve_step(
             time_limit,
             settings.num_threads,
         )
-        return RelaxedSolution(X, value, status, {"solver": "native", **info})
+        reason = _regime_reason(info, n_batches, n_cliques)
+        return RelaxedSolution(
+            X, value, status, {"solver": "native", **info, "regime_reason": reason}
+        )
     from cliquesim.batches.reference import solve_reference
 
     solution = solve_reference(problem, linear, start, r, settings, time_limit)
@@ -184,6 +188,15 @@ def solve_step(
         solution.info["primal_residual"] = float(error)
     solution.info["times"] = {"total": time.perf_counter() - begin}
     return solution
+
+
+def _regime_reason(info: dict[str, Any], n_batches: int, n_cliques: int) -> str:
+    numbers = f"{n_batches} dense factors of {n_cliques} x {n_cliques}"
+    size = f"{8 * n_batches * n_cliques**2 / 2**30:.2g} GiB"
+    if info["regime"] == "dense":
+        return f"{numbers} ({size}) are the fastest way"
+    kind = "S' has rank" if info["low_rank"] else "S' is preconditioned by its leading rank"
+    return f"{numbers} ({size}) would be too much; {kind} {info['rank']}"
 
 
 def relaxed_objective(

@@ -34,9 +34,12 @@ from cliquesim.batches.result import BatchSelection
 from cliquesim.batches.search import DiscreteSearch
 from cliquesim.errors import InputError
 
-# Above either, the dense interior point is too costly and greedy starts with exchanges take over.
-MAX_DENSE_BYTES = 2 << 30  # of the B factors, 8 B K^2
-MAX_DENSE_CLIQUES = 1500
+# More cliques than CCCP takes: S' alone has 3 GB then. Greedy starts and exchanges remain.
+MAX_CLIQUES = 20_000
+
+# From so many entries of X on an inner problem takes half a minute and more, and CCCP goes along
+# its path in large steps: every third lambda3, one step each, to a tolerance of 1e-4.
+LARGE = 50_000
 
 # Defaults of lambda1 and lambda2 in units of `default_lambda`. With 1 and 1 the largest cliques are
 # in every batch, and most cliques in none: measured, 20-50 % of the cliques and 60-85 % of the
@@ -158,8 +161,8 @@ def select_batches(
 
     Notes
     -----
-    Beyond K = 1500 or 2 GiB of factors (8 B K^2 bytes) method "cccp" runs greedy starts and
-    exchanges alone, and ``info["message"]`` says so.
+    From B K = 50,000 on, CCCP goes along its path of lambda3 in a few large steps. Beyond K =
+    20,000 method "cccp" runs greedy starts and exchanges alone, and ``info["message"]`` says so.
 
     Examples
     --------
@@ -320,21 +323,27 @@ class _Selection:
         self._offer("kicks", kicked.cliques[0], float(kicked.objectives[0]))
 
     def _cccp(self) -> None:
-        message = self._too_large()
-        if message:
-            self.info["message"] = message
-            return
         search, settings = self.search, self.settings
+        n_cliques = search.problem.n_cliques
+        if n_cliques > MAX_CLIQUES:
+            self.info["message"] = (
+                f"K = {n_cliques} cliques are more than CCCP takes (K <= {MAX_CLIQUES}): greedy "
+                "starts and exchanges instead"
+            )
+            return
+        large = settings.mode == "default" and search.n_batches * n_cliques > LARGE
         S, shift = make_positive_semidefinite(search.problem.similarity, settings.psd)
         self.info["psd_shift"] = shift
         convex = search.problem.with_similarity(S)
         shape = (search.n_batches, search.problem.n_cliques, search.cliques_per_batch)
         path = self._lambda3_path()
+        if large:
+            path = path[1::3]
         step = StepSettings(
             search.lambda1,
             search.lambda2,
             settings.smoothing,
-            tol=1e-5,
+            tol=1e-4 if large else 1e-5,
             solver=settings.solver,
             num_threads=search.num_threads,
         )
@@ -346,7 +355,7 @@ class _Selection:
                 noisy_start(*shape, CccpSettings.noise, settings.seed),
                 search.cliques_per_batch,
                 step,
-                CccpSettings(path, 30 if settings.mode == "paper" else 3),
+                CccpSettings(path, 30 if settings.mode == "paper" else 1 if large else 3),
                 lambda X: search.objective(search.round(X)),
                 deadline,
                 lambda fraction: self._report(0.8 * fraction),
@@ -367,17 +376,6 @@ class _Selection:
         if self.lambda3 is None:  # few batches need more: nothing evens out their coverage
             path = np.append(path, last * (path[1] / path[0]) ** np.arange(1.0, 6.0))
         return tuple(path.tolist())
-
-    def _too_large(self) -> str | None:
-        n_cliques = self.search.problem.n_cliques
-        factors = 8 * self.search.n_batches * n_cliques**2
-        if n_cliques <= MAX_DENSE_CLIQUES and factors <= MAX_DENSE_BYTES:
-            return None
-        return (
-            f"K = {n_cliques} cliques in B = {self.search.n_batches} batches are beyond the dense "
-            f"interior point (K <= {MAX_DENSE_CLIQUES}, {factors / 2**30:.1f} of "
-            f"{MAX_DENSE_BYTES / 2**30:.0f} GiB of factors): greedy starts and exchanges instead"
-        )
 
     def _compare(self, rng: np.random.Generator) -> None:
         """What the other ways reach, for the report; in mode "paper" they do not compete."""
@@ -437,7 +435,7 @@ class _Selection:
         steps = [] if self.cccp is None else self.cccp.history
         relaxed: Float | None = None if self.cccp is None else self.cccp.X
         self.info |= {
-            "regime": "discrete" if self.cccp is None else "dense interior point",
+            "regime": "discrete" if self.cccp is None else self.cccp.regime,
             "comparison": self.comparison,
             "quality": quality,
             "monotone": self.cccp is None or self.cccp.monotone,
