@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 from batch_instances import Reference
@@ -180,3 +183,10 @@ def test_errors():
         cs.solve_relaxed(np.vstack([X_t[0], np.full(6, np.nan)]), C, S, 3, 1, 1, 1)
     with pytest.raises(cs.errors.InputError, match="solver must be one of"):
         cs.solve_relaxed(X_t, C, S, 3, 1, 1, 1, solver="scs")
+
+
+@pytest.mark.parametrize("module", ["objective", "relaxed", "selection"])
+def test_examples_in_the_docstrings(module):
+    results = doctest.testmod(importlib.import_module(f"cliquesim.batches.{module}"))
+    assert results.attempted
+    assert results.failed == 0

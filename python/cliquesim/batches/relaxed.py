@@ -112,7 +112,7 @@ def solve_relaxed(
     >>> S, C = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.1], [0.0, 0.1, 1.0]]), np.eye(3)
     >>> step = cs.solve_relaxed(np.full((1, 3), 2 / 3), C, S, 2, 0.1, 0.1, 0.1)
     >>> step.status, step.X.round(2)
-    ('SOLVED', array([[0.68, 0.32, 1.  ]]))
+    ('SOLVED', array([[0.86, 0.16, 0.98]]))
     """
     problem = as_problem(membership, similarity, p)
     X = as_matrix(X_t, "X_t", np.float64)
