@@ -124,6 +124,7 @@ def solve_scs(
     problem: Any, linear: Any, start: Any, r: int, settings: Any, limit: float
 ) -> tuple[NDArray[np.float64], str]:
     import scs
+
     from cliquesim.batches.cone_model import cone_model
     from cliquesim.batches.cone_solvers import _to_quadratic_cones
 
@@ -163,7 +164,6 @@ def solve_trust_region(
     from cliquesim.batches.reference import _IpoptCallbacks
 
     callbacks = _IpoptCallbacks(problem, linear, r, settings)
-    rows = sparse.kron(sparse.eye_array(linear.shape[0]), np.ones((1, linear.shape[1])))
     lower, columns = callbacks.hessianstructure()
     end = time.monotonic() + limit
 
@@ -175,17 +175,21 @@ def solve_trust_region(
 
     found = optimize.minimize(
         callbacks.objective,
-        start.ravel(),
+        callbacks.variables(start),
         jac=callbacks.gradient,
         hess=hessian,
         method="trust-constr",
-        bounds=optimize.Bounds(0, 1, keep_feasible=True),
-        constraints=optimize.LinearConstraint(sparse.csr_array(rows), r, r),
+        bounds=optimize.Bounds(
+            0,
+            np.concatenate([np.ones(linear.size), np.full(callbacks.n_totals, np.inf)]),
+            keep_feasible=True,
+        ),
+        constraints=optimize.LinearConstraint(callbacks.A.tocsr(), callbacks.b, callbacks.b),
         callback=lambda *_: time.monotonic() > end,
         options={"gtol": 1e-8, "xtol": 1e-12, "barrier_tol": 1e-8, "maxiter": 10_000},
     )
     status = "TIME_LIMIT" if time.monotonic() > end else f"status {found.status}"
-    return np.clip(found.x.reshape(linear.shape), 0, 1), status
+    return np.clip(callbacks.split(found.x)[0], 0, 1), status
 
 
 def select(
