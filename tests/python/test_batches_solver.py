@@ -102,6 +102,11 @@ def test_middle_size_and_log():
     assert log.shape == (solution.info["iterations"] + 1, 6)
     assert log[-1, 3] <= 1e-8
     assert solution.info["iterations"] <= 30
+    lines = solution.format_log().splitlines()
+    assert len(lines) == len(log) + 2
+    assert lines[0].split()[:3] == ["iter", "objective", "inf_pr"]
+    assert float(lines[-2].split()[1]) == pytest.approx(solution.objective, rel=1e-7)
+    assert lines[-1].startswith("SOLVED after")
     exact = cs.solve_relaxed(X_t, C, S, 16, 1.0, 1.0, 0.3, tol=1e-11)
     assert kkt_error(Reference(X_t, C, S, 1.0, 1.0, 0.3, 0.0), exact.X, 16)[0] < 1e-4
 

@@ -34,13 +34,27 @@ class RelaxedSolution:
         ``dual_residual`` (largest entry of the Lagrangian's gradient relative to the gradient's),
         ``gap`` (bound on the distance to the optimum, relative to the objective), ``times`` in
         seconds; the native solver adds ``log``, one row per iteration: objective, primal residual,
-        dual residual, gap, barrier parameter, step length.
+        dual residual, gap, barrier parameter, step length (`format_log` prints it).
     """
 
     X: NDArray[np.float64]
     objective: float
     status: str
     info: dict[str, Any]
+
+    def format_log(self) -> str:
+        """The native solver's iterations as a table, in the columns that solvers print."""
+        lines = ["iter       objective   inf_pr   inf_du      gap       mu    alpha"]
+        for number, row in enumerate(self.info.get("log", [])):
+            value, *small, step = (float(v) for v in row)
+            columns = " ".join(f"{v:8.2e}" for v in small)
+            lines.append(f"{number:4d} {value:15.8e} {columns} {step:8.2e}")
+        times = self.info.get("times", {})
+        lines.append(
+            f"{self.status} after {self.info.get('iterations', 0)} iterations, "
+            f"{times.get('total', 0.0):.3g} s; regime: {self.info.get('regime', 'none')}"
+        )
+        return "\n".join(lines)
 
 
 @dataclass
