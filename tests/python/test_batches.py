@@ -326,7 +326,7 @@ def test_only_the_default_method_is_kicked_unasked():
 
 
 def test_large_problems_are_kicked_less(monkeypatch):
-    monkeypatch.setattr("cliquesim.batches.selection.KICK_STEPS", 1e6)
+    monkeypatch.setattr("cliquesim.batches.selection_run.KICK_STEPS", 1e6)
     C, S = instance(50, 150, 6)
     assert 0 < quiet_select(C, S, 10, 6).info["kicks"] < 3000
 
@@ -543,7 +543,7 @@ def test_large_k_goes_along_the_path_in_large_steps():
 
 
 def test_more_cliques_than_cccp_takes_are_left_to_exchanges(monkeypatch):
-    monkeypatch.setattr("cliquesim.batches.selection.MAX_CLIQUES", 1500)
+    monkeypatch.setattr("cliquesim.batches.selection_run.MAX_CLIQUES", 1500)
     selection = quiet_select(*large_instance(), 10, 8, n_starts=2, time_limit=5)
     assert "K = 1600" in selection.info["message"]
     assert selection.info["regime"] == "discrete"
