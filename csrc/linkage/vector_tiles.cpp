@@ -152,58 +152,74 @@ void VectorTiles<T>::pairwise(const T* rows, const T* norms, std::int64_t count,
 template <typename T>
 UpperRows<const T> VectorTiles<T>::tile(std::int64_t band, std::int64_t first, std::int64_t last,
                                         int worker) {
-    constexpr T none = -std::numeric_limits<T>::infinity();
     Workspace& space = workspaces_[index(worker)];
     const std::int64_t row_begin = this->bands_[index(band)];
-    const std::int64_t row_end = this->bands_[index(band) + 1];
     const std::int64_t col_begin = this->bands_[index(first)];
-    const std::int64_t col_end = this->bands_[index(last)];
-    const auto view = [&](T* data, std::int64_t stride) {
-        return UpperRows<const T>(MatrixView<const T>(data - row_begin * stride - col_begin,
-                                                      this->size(), this->size(), stride));
-    };
-    const std::int64_t place = band_place_[index(band)], end = band_place_[index(band) + 1];
-    const std::int64_t col_place = band_place_[index(first)], col_stop = band_place_[index(last)];
-    if (singles_) {
-        space.distances.resize(index(band_rows * band_rows));
-        pairwise(rows_.row(place).data(), norms_.data() + place, end - place, col_place,
-                 col_stop - col_place, space.distances.data());
-        return view(space.distances.data(), col_stop - col_place);
-    }
-    const std::int64_t stride = col_end - col_begin;
     space.distances.resize(index(band_rows * band_rows));
-    space.clusters.assign(index((row_end - row_begin) * stride), none);
-    for (std::int64_t r = place; r < end; r += band_rows) {
+    const T* data = space.distances.data();
+    std::int64_t stride = this->bands_[index(last)] - col_begin;
+    if (singles_) {
+        const std::int64_t place = band_place_[index(band)], col = band_place_[index(first)];
+        stride = band_place_[index(last)] - col;
+        pairwise(rows_.row(place).data(), norms_.data() + place,
+                 band_place_[index(band) + 1] - place, col, stride, space.distances.data());
+    } else {
+        const std::int64_t rows = this->bands_[index(band) + 1] - row_begin;
+        space.clusters.assign(index(rows * stride), -std::numeric_limits<T>::infinity());
+        farthest_pairs(band, first, last, space);
+        data = space.clusters.data();
+    }
+    return UpperRows<const T>(MatrixView<const T>(data - row_begin * stride - col_begin,
+                                                  this->size(), this->size(), stride));
+}
+
+// Distances of the clusters of a band to those of a stretch: block by block of vectors.
+template <typename T>
+void VectorTiles<T>::farthest_pairs(std::int64_t band, std::int64_t first, std::int64_t last,
+                                    Workspace& space) const {
+    const std::int64_t end = band_place_[index(band) + 1], col_end = band_place_[index(last)];
+    for (std::int64_t r = band_place_[index(band)]; r < end; r += band_rows) {
         const std::int64_t height = std::min(band_rows, end - r);
-        for (std::int64_t c = col_place; c < col_stop; c += band_rows) {
-            const std::int64_t width = std::min(band_rows, col_stop - c);
-            pairwise(rows_.row(r).data(), norms_.data() + r, height, c, width,
+        for (std::int64_t c = band_place_[index(first)]; c < col_end; c += band_rows) {
+            const Block block{r, height, c, std::min(band_rows, col_end - c)};
+            pairwise(rows_.row(r).data(), norms_.data() + r, height, c, block.width,
                      space.distances.data());
-            for (std::int64_t a = row_begin; a < row_end; ++a) {
-                const std::int64_t from = std::max(place_[index(a)], r);
-                const std::int64_t to = std::min(place_[index(a)] + items_[index(a)], r + height);
-                if (from >= to) continue;
-                T* farthest = space.distances.data() + (from - r) * width;
-                for (std::int64_t i = from + 1; i < to; ++i) {
-                    const T* other = space.distances.data() + (i - r) * width;
-                    for (std::int64_t j = 0; j < width; ++j)
-                        farthest[j] = farthest[j] < other[j] ? other[j] : farthest[j];
-                }
-                T* out = space.clusters.data() + (a - row_begin) * stride;
-                const auto begin =
-                    std::upper_bound(place_.begin() + col_begin, place_.begin() + col_end, c) -
-                    place_.begin() - 1;
-                for (std::int64_t b = begin; b < col_end && place_[index(b)] < c + width; ++b) {
-                    const std::int64_t stop =
-                        std::min(place_[index(b)] + items_[index(b)], c + width);
-                    T& known = out[b - col_begin];
-                    for (std::int64_t j = std::max(place_[index(b)], c); j < stop; ++j)
-                        known = std::max(known, farthest[j - c]);
-                }
-            }
+            raise_to_farthest(block, band, first, last, space);
         }
     }
-    return view(space.clusters.data(), stride);
+}
+
+// The band's clusters' distances become at least those of the block's pairs of vectors.
+template <typename T>
+void VectorTiles<T>::raise_to_farthest(const Block& block, std::int64_t band, std::int64_t first,
+                                       std::int64_t last, Workspace& space) const {
+    const std::int64_t row_begin = this->bands_[index(band)];
+    const std::int64_t row_end = this->bands_[index(band) + 1];
+    const std::int64_t col_begin = this->bands_[index(first)], col_end = this->bands_[index(last)];
+    const std::int64_t col_stop = block.col + block.width;
+    // The last cluster that begins at or before the block's first column.
+    const auto place = place_.begin();
+    const std::int64_t from =
+        std::upper_bound(place + col_begin, place + col_end, block.col) - place - 1;
+    for (std::int64_t a = row_begin; a < row_end; ++a) {
+        const std::int64_t begin = std::max(place_[index(a)], block.row);
+        const std::int64_t end =
+            std::min(place_[index(a)] + items_[index(a)], block.row + block.height);
+        if (begin >= end) continue;
+        T* farthest = space.distances.data() + (begin - block.row) * block.width;
+        for (std::int64_t i = begin + 1; i < end; ++i) {
+            const T* other = space.distances.data() + (i - block.row) * block.width;
+            for (std::int64_t j = 0; j < block.width; ++j)
+                farthest[j] = farthest[j] < other[j] ? other[j] : farthest[j];
+        }
+        T* out = space.clusters.data() + (a - row_begin) * (col_end - col_begin);
+        for (std::int64_t b = from; b < col_end && place_[index(b)] < col_stop; ++b) {
+            const std::int64_t stop = std::min(place_[index(b)] + items_[index(b)], col_stop);
+            T& known = out[b - col_begin];
+            for (std::int64_t j = std::max(place_[index(b)], block.col); j < stop; ++j)
+                known = std::max(known, farthest[j - block.col]);
+        }
+    }
 }
 
 // From every 32nd vector's distances to all: the 4th smallest of that sample is the 128th of all.

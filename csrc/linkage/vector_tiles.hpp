@@ -35,6 +35,14 @@ class VectorTiles final : public DistanceTiles<T> {
         std::vector<T> distances, clusters;
     };
 
+    struct Block {  // of rows_ by rows_
+        std::int64_t row, height, col, width;
+    };
+
+    void farthest_pairs(std::int64_t band, std::int64_t first, std::int64_t last,
+                        Workspace& space) const;
+    void raise_to_farthest(const Block& block, std::int64_t band, std::int64_t first,
+                           std::int64_t last, Workspace& space) const;
     void make_bands(const std::vector<std::int64_t>& sizes);
     void standardize(MatrixView<const T> vectors, ThreadPool& pool);
     void pairwise(const T* rows, const T* norms, std::int64_t count, std::int64_t col,
