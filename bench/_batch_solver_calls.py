@@ -126,20 +126,12 @@ def solve_scs(
     import scs
 
     from cliquesim.batches.cone_model import cone_model
-    from cliquesim.batches.cone_solvers import _to_quadratic_cones
 
     model = cone_model(problem, linear, r, settings)
-    n = model.costs.size
-    bounded = np.flatnonzero(np.isfinite(model.upper))
-    bounds = sparse.csr_array(
-        (np.ones(bounded.size), (np.arange(bounded.size), bounded)), shape=(bounded.size, n)
-    )
-    turn = _to_quadratic_cones(model)
-    A = sparse.vstack([model.A, -bounds, bounds, -turn @ model.F], format="csc")
-    b = np.concatenate([model.b, -model.lower[bounded], model.upper[bounded], turn @ model.g])
+    A, b, n_nonnegative = model.standard_form()
     cones = {
         "z": model.b.size,
-        "l": 2 * bounded.size,
+        "l": n_nonnegative,
         "q": [model.quadratic_size] * model.n_quadratic,
         "p": [model.p] * model.n_power,
     }

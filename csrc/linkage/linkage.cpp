@@ -60,7 +60,6 @@ class Levels {
     ThreadPool& pool() { return pool_; }
     std::int64_t few() const { return tuning_.few; }
     LinkageReport& report() { return report_; }
-    const std::vector<Merge>& merges() const { return merges_; }
 
     // Merges what lists prove. Lookups of single distances let them prove a little more.
     template <typename S, typename Lookup>
@@ -142,7 +141,6 @@ class Levels {
     LinkageReport write(MatrixView<double> dendrogram, double origin = 0, double scale = 1) {
         for (Merge& merge : merges_) merge.height = origin + scale * merge.height;
         label_dendrogram(std::move(merges_), dendrogram);
-        if (dendrogram.rows > 0) report_.nearest = dendrogram(0, 2);
         pool_.progress(1.0);
         return std::move(report_);
     }

@@ -49,7 +49,6 @@ struct LinkageTuning {
 struct LinkageReport {
     std::vector<std::int64_t> levels;  // items, then clusters after every pass
     double step = 0;                   // of the rounded distances; 0 if they are not
-    double nearest = 0;                // the smallest distance, that of the first merge
 };
 
 // `limit`: bytes that may be taken beside the input; std::invalid_argument where that is not

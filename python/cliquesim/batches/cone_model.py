@@ -44,6 +44,26 @@ class ConeModel:
         """Eq. (5) at z, if t and y are tight."""
         return self.unit * (float(self.costs @ z) + self.constant)
 
+    def standard_form(self) -> tuple[sparse.csc_array, Float, int]:
+        """A, b and m: ``b - A z`` in zeros, then m nonnegative rows, then ``n_quadratic`` second
+        order cones and ``n_power`` power cones, as Clarabel and SCS take them."""
+        bounded = np.flatnonzero(np.isfinite(self.upper))
+        bounds = sparse.csr_array(
+            (np.ones(bounded.size), (np.arange(bounded.size), bounded)),
+            shape=(bounded.size, self.costs.size),
+        )
+        turn = self._to_second_order_cones()
+        A = sparse.vstack([self.A, -bounds, bounds, -turn @ self.F], format="csc")
+        parts = [self.b, -self.lower[bounded], self.upper[bounded], turn @ self.g]
+        return sparse.csc_array(A), np.concatenate(parts), 2 * bounded.size
+
+    def _to_second_order_cones(self) -> sparse.csr_array:
+        """Turns (u, v) by 45 degrees: 2 u v >= w^2 is (u + v)^2 / 2 >= (u - v)^2 / 2 + w^2."""
+        turn = sparse.eye_array(self.quadratic_size, format="lil")
+        turn[:2, :2] = np.sqrt(0.5) * np.array([[1.0, 1.0], [1.0, -1.0]])
+        turns = sparse.kron(sparse.eye_array(self.n_quadratic), turn)
+        return sparse.csr_array(sparse.block_diag([turns, sparse.eye_array(3 * self.n_power)]))
+
 
 def membership_matrix(problem: BatchProblem) -> sparse.csr_array:
     """C (K, N) with one column per merged sample."""

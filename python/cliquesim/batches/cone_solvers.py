@@ -29,15 +29,8 @@ def solve_clarabel(
     except ImportError as error:
         raise MissingExtraError("clarabel", "reference", "solver='clarabel'") from error
     model = cone_model(problem, linear, r, settings)
-    n = model.costs.size
-    bounded = np.flatnonzero(np.isfinite(model.upper))
-    bounds = sparse.csr_array(
-        (np.ones(bounded.size), (np.arange(bounded.size), bounded)), shape=(bounded.size, n)
-    )
-    turn = _to_quadratic_cones(model)
-    A = sparse.vstack([model.A, -bounds, bounds, -turn @ model.F], format="csc")
-    b = np.concatenate([model.b, -model.lower[bounded], model.upper[bounded], turn @ model.g])
-    cones = [clarabel.ZeroConeT(model.b.size), clarabel.NonnegativeConeT(2 * bounded.size)]
+    A, b, n_nonnegative = model.standard_form()
+    cones = [clarabel.ZeroConeT(model.b.size), clarabel.NonnegativeConeT(n_nonnegative)]
     cones += [clarabel.SecondOrderConeT(model.quadratic_size)] * model.n_quadratic
     cones += [clarabel.PowerConeT(model.p)] * model.n_power
     options = clarabel.DefaultSettings()
@@ -46,7 +39,7 @@ def solve_clarabel(
     options.tol_gap_abs = options.tol_gap_rel = options.tol_feas = settings.tol
     if time_limit > 0:
         options.time_limit = time_limit
-    no_squares = sparse.csc_array((n, n))
+    no_squares = sparse.csc_array((model.costs.size, model.costs.size))
     solution = clarabel.DefaultSolver(no_squares, model.costs, A, b, cones, options).solve()
     names = {
         "Solved": "SOLVED",
@@ -65,14 +58,6 @@ def solve_clarabel(
     }
     X = _x_part(np.asarray(solution.x), linear)
     return RelaxedSolution(X, np.nan, names.get(name, "NUMERICAL_ERROR"), info)
-
-
-def _to_quadratic_cones(model: ConeModel) -> sparse.csr_array:
-    """Turns (u, v) by 45 degrees: 2 u v >= w^2 is (u + v)^2 / 2 >= (u - v)^2 / 2 + w^2."""
-    turn = sparse.eye_array(model.quadratic_size, format="lil")
-    turn[:2, :2] = np.sqrt(0.5) * np.array([[1.0, 1.0], [1.0, -1.0]])
-    turns = sparse.kron(sparse.eye_array(model.n_quadratic), turn)
-    return sparse.csr_array(sparse.block_diag([turns, sparse.eye_array(3 * model.n_power)]))
 
 
 def solve_mosek(
