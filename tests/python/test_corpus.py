@@ -561,6 +561,7 @@ def test_rejected_frames_survive_the_cache(folder: Path, tmp_path: Path) -> None
 def test_killed_in_the_middle_then_built(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     code = f"""
+import time
 from cliquesim import Corpus
 def wait(fraction):
     if fraction > 0.5:
