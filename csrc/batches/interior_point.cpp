@@ -1,6 +1,6 @@
 // Primal-dual interior point for Eq. (5)-(6): Mehrotra's predictor-corrector, steps safeguarded by
 // the norm of the perturbed optimality conditions (Boyd and Vandenberghe, Convex
-// Optimization, 11.7).
+// Optimization, 11.7) or, where that allows only short ones, by the barrier function.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -82,9 +82,15 @@ class InteriorPoint {
     // complementarity = target.
     Measures measure(const Iterate& point, double target);
     void direction(double target, const Iterate* corrector, Iterate& out);
-    double longest_step(const Iterate& direction) const;
+    double longest_primal_step(const Iterate& direction) const;
+    double longest_dual_step(const Iterate& direction) const;
+    double longest_step(const Iterate& direction) const {
+        return std::min(longest_primal_step(direction), longest_dual_step(direction));
+    }
     double complementarity_after(const Iterate& direction, double step) const;
     double search(double target, double merit, int max_halvings);
+    double barrier(const Vector& x, double target) const;
+    double search_barrier(double target);
     bool advance(double mu, double& step);
     double size() const { return std::max(std::abs(objective_.value), 1e-3); }  // of the objective
     bool converged(const Measures& now, double tolerance) const;
@@ -205,14 +211,23 @@ void InteriorPoint::direction(double target, const Iterate* corrector, Iterate& 
     }
 }
 
-double InteriorPoint::longest_step(const Iterate& direction) const {
+double InteriorPoint::longest_primal_step(const Iterate& direction) const {
+    double step = 1e300;
+    for (std::size_t i = 0; i < direction.x.size(); ++i) {
+        const double change = direction.x[i];
+        if (change != 0)
+            step =
+                std::min(step, change < 0 ? -current_.x[i] / change : (1 - current_.x[i]) / change);
+    }
+    return step;
+}
+
+double InteriorPoint::longest_dual_step(const Iterate& direction) const {
     double step = 1e300;
     const auto limit = [&](double value, double change) {
         if (change < 0) step = std::min(step, -value / change);
     };
     for (std::size_t i = 0; i < direction.x.size(); ++i) {
-        limit(current_.x[i], direction.x[i]);
-        limit(1 - current_.x[i], -direction.x[i]);
         limit(current_.lower[i], direction.lower[i]);
         limit(current_.upper[i], direction.upper[i]);
     }
@@ -253,6 +268,52 @@ double InteriorPoint::search(double target, double merit, int max_halvings) {
     return 0;
 }
 
+// The objective, where it was evaluated last, with the logarithmic barrier of 0 < x < 1.
+double InteriorPoint::barrier(const Vector& x, double target) const {
+    double logs = 0;
+    for (const double value : x) logs += std::log(value) + std::log1p(-value);
+    return objective_.value - target * logs;
+}
+
+// Newton's plain step towards x z = target; X's length by the barrier function, which the direction
+// always descends: a nearly uncovered sample's gradient, of which Newton's model is wrong but for a
+// small change, keeps the norm of the conditions from falling long before it keeps this one. 0 if
+// rounding is all that is left of it. Leaves the point in trial_, as search() does.
+double InteriorPoint::search_barrier(double target) {
+    constexpr double spread = 10;  // of the complementarity products
+    objective_.evaluate(current_.x);
+    measure(current_, target);
+    direction(target, nullptr, step_);
+    const double before = barrier(current_.x, target);
+    double slope = 0;
+    for (std::size_t i = 0; i < step_.x.size(); ++i) {
+        const double x = current_.x[i];
+        slope += (objective_.gradient[i] - target / x + target / (1 - x)) * step_.x[i];
+    }
+    const double rounding = 1e-15 * std::abs(before);
+    if (!(slope < -rounding)) return 0;
+    const double dual_step = std::min(1.0, 0.995 * longest_dual_step(step_));
+    double step = std::min(1.0, 0.995 * longest_primal_step(step_));
+    for (int halving = 0; halving < 30; ++halving, step *= 0.5) {
+        for (std::size_t i = 0; i < trial_.x.size(); ++i)
+            trial_.x[i] = current_.x[i] + step * step_.x[i];
+        objective_.evaluate(trial_.x);
+        if (!(barrier(trial_.x, target) <= before + 1e-4 * step * slope + rounding)) continue;
+        const auto near_path = [&](double value, double distance) {
+            return std::clamp(value, target / (spread * distance), spread * target / distance);
+        };
+        for (std::size_t i = 0; i < trial_.x.size(); ++i) {
+            const double x = trial_.x[i];
+            trial_.lower[i] = near_path(current_.lower[i] + dual_step * step_.lower[i], x);
+            trial_.upper[i] = near_path(current_.upper[i] + dual_step * step_.upper[i], 1 - x);
+        }
+        for (std::size_t b = 0; b < trial_.nu.size(); ++b)
+            trial_.nu[b] = current_.nu[b] + step * step_.nu[b];
+        return step;
+    }
+    return 0;
+}
+
 // One iteration from current_, whose residuals are in place; false if no direction helps.
 bool InteriorPoint::advance(double mu, double& step) {
     const double count = 2.0 * static_cast<double>(B_ * K_);
@@ -265,12 +326,12 @@ bool InteriorPoint::advance(double mu, double& step) {
     direction(target, &affine_, step_);
     step = search(target, measure(current_, target).merit, 3);
     least_centering_ = step > 0.3 ? 1e-3 : 0.1;
-    if (step > 0) return true;
-    // The coverage's curvature changes too fast for the predictor: a plain, more centred step.
+    if (step > 0.3) return true;
     target = std::max(centering, 0.3) * mu;
+    step = search_barrier(target);
+    if (step > 0) return true;
     objective_.evaluate(current_.x);
     const double merit = measure(current_, target).merit;
-    direction(target, nullptr, step_);
     step = search(target, merit, 30);
     return step > 0;
 }
@@ -291,7 +352,7 @@ RelaxedSolution InteriorPoint::finish(const Measures& now, SolveStatus status) {
     result_.dual_residual = now.dual / gradient_scale_;
     result_.gap = now.gap / size();
     result_.regime = regime_;
-    result_.rank = objective_.similarity().factor().cols();
+    result_.rank = objective_.similarity().rank();
     result_.low_rank = objective_.similarity().is_low_rank();
     result_.inner_iterations = system_->inner_iterations();
     return std::move(result_);
@@ -299,6 +360,7 @@ RelaxedSolution InteriorPoint::finish(const Measures& now, SolveStatus status) {
 
 RelaxedSolution InteriorPoint::run(MatrixView<const double> start) {
     const auto begin = Clock::now();
+    result_.log.reserve(static_cast<std::size_t>(std::min(options_.max_iterations, 999)) + 1);
     begin_at(start);
     const double count = 2.0 * static_cast<double>(B_ * K_);
     double step = 0;

@@ -1,5 +1,6 @@
 #include "batches/iterative_newton.hpp"
 
+#include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
 
@@ -12,7 +13,14 @@ namespace {
 constexpr double relative_tolerance = 1e-5;
 constexpr int max_steps = 500;
 
-constexpr std::int64_t chunk = 16;  // batches per product; fixed, so sums never depend on threads
+// Batches per product; fixed, so that sums never depend on threads.
+constexpr std::int64_t chunk = SimilarityOperator::max_columns;
+
+using ConstVector = Eigen::Map<const Eigen::VectorXd>;
+
+std::int64_t stride_of(std::int64_t rank) {
+    return rank % 64 == 0 ? rank + dense_multiple : rank;
+}
 
 }  // namespace
 
@@ -25,27 +33,34 @@ IterativeNewton::IterativeNewton(const BatchProblem& problem, const SimilarityOp
       batches_(batches),
       cliques_(problem.coverage.cliques),
       samples_(problem.coverage.samples),
+      rank_(round_up_to_dense(similarity.rank())),
+      stride_(stride_of(rank_)),
       coupled_(problem.lambda2 > 0 && problem.coverage.samples > 0),
       pool_(pool),
-      inverse_diagonal_(cliques_, batches),
-      inner_(batches, Eigen::LLT<Matrix>(similarity.factor().cols())),
-      solved_ones_(cliques_, batches),
+      inverse_factors_(batches * rank_ * stride_),
       ones_product_(batches),
-      x_(cliques_, batches),
-      residual_(cliques_, batches),
-      direction_(cliques_, batches),
-      product_(cliques_, batches),
-      preconditioned_(cliques_, batches),
-      cover_(samples_, batches),
+      positive_(batches),
+      cover_(samples_ * batches),
       shared_(cliques_),
       total_(samples_),
       nu_(batches),
-      partial_(batches) {}
+      partial_(batches) {
+    for (AlignedVector* each : {&inverse_diagonal_, &solved_ones_, &x_, &residual_, &direction_,
+                                &product_, &preconditioned_})
+        each->resize(cliques_ * batches);
+    for (int worker = 0; worker < pool.size(); ++worker)
+        workers_.push_back({similarity.workspace(), AlignedVector(rank_ * cliques_),
+                            AlignedVector(rank_ * stride_), AlignedVector(rank_)});
+}
+
+Columns IterativeNewton::inverse_factor(std::int64_t b) {
+    return {inverse_factors_.data() + b * rank_ * stride_, rank_, rank_, stride_};
+}
 
 template <typename Body>
 void IterativeNewton::for_each_chunk(const Body& body) {
-    pool_.parallel_for((batches_ + chunk - 1) / chunk, [&](std::int64_t c, int) {
-        body(c * chunk, std::min(chunk, batches_ - c * chunk));
+    pool_.parallel_for((batches_ + chunk - 1) / chunk, [&](std::int64_t c, int w) {
+        body(c * chunk, std::min(chunk, batches_ - c * chunk), workers_[w]);
     });
 }
 
@@ -55,114 +70,161 @@ bool IterativeNewton::factor(std::span<const double> batch_curvature,
     batch_curvature_ = batch_curvature;
     total_curvature_ = total_curvature;
     diagonal_ = diagonal;
-    const Matrix& V = similarity_.factor();
-    std::vector<std::uint8_t> positive(batches_, 1);
-    std::vector<Matrix> scaled(pool_.size());
-    pool_.parallel_for(batches_, [&](std::int64_t b, int worker) {
-        const double* own = batch_curvature_.data() + b * samples_;
-        for (std::int64_t k = 0; k < cliques_; ++k) {
-            double entry = diagonal_[b * cliques_ + k] + 2 * similarity_.remainder()[k];
-            for (const std::int64_t n : problem_.coverage.of(k))
-                entry += own[n] + (coupled_ ? total_curvature_[n] : 0.0);
-            inverse_diagonal_(k, b) = 1 / entry;
-        }
-        Matrix& W = scaled[worker];
-        W = inverse_diagonal_.col(b).cwiseSqrt().asDiagonal() * V;
-        Matrix inner = Matrix::Zero(V.cols(), V.cols());
-        inner.diagonal().setConstant(0.5);
-        inner.selfadjointView<Eigen::Lower>().rankUpdate(W.transpose());
-        inner_[b].compute(inner);
-        positive[b] = inner_[b].info() == Eigen::Success;
-        if (!positive[b]) return;
-        precondition(b, Matrix::Ones(cliques_, 1), solved_ones_.col(b));
-        ones_product_[b] = solved_ones_.col(b).sum();
-        positive[b] = std::isfinite(ones_product_[b]) && ones_product_[b] > 0;
-    });
-    return std::ranges::find(positive, 0) == positive.end();
+    pool_.parallel_for(batches_,
+                       [&](std::int64_t b, int w) { positive_[b] = factor_batch(b, workers_[w]); });
+    return std::ranges::find(positive_, 0) == positive_.end();
 }
 
-void IterativeNewton::precondition(std::int64_t first, const Eigen::Ref<const Matrix>& in,
-                                   Eigen::Ref<Matrix> out) const {
-    const Matrix& V = similarity_.factor();
-    const auto inverse = inverse_diagonal_.middleCols(first, in.cols());
-    out = inverse.cwiseProduct(in);
-    Matrix inner = V.transpose() * out;
-    for (Eigen::Index b = 0; b < in.cols(); ++b) inner_[first + b].solveInPlace(inner.col(b));
-    const Matrix correction = V * inner;
-    out -= inverse.cwiseProduct(correction);
+bool IterativeNewton::factor_batch(std::int64_t b, Worker& worker) {
+    const double* own = batch_curvature_.data() + b * samples_;
+    const Columns scaled{worker.scaled.data(), rank_, cliques_, rank_};
+    const ConstColumns Vt = similarity_.factor_transposed();
+    for (std::int64_t k = 0; k < cliques_; ++k) {
+        double entry = diagonal_[b * cliques_ + k] + 2 * similarity_.remainder()[k];
+        for (const std::int64_t n : problem_.coverage.of(k))
+            entry += own[n] + (coupled_ ? total_curvature_[n] : 0.0);
+        const double inverse = inverse_diagonal_[b * cliques_ + k] = 1 / entry;
+        for (std::int64_t r = 0; r < rank_; ++r) scaled(r, k) = inverse * Vt(r, k);
+    }
+    const Columns inner{worker.inner.data(), rank_, rank_, stride_};
+    std::fill(worker.inner.begin(), worker.inner.end(), 0.0);
+    for (std::int64_t r = 0; r < rank_; ++r) inner(r, r) = 0.5;
+    add_product(1, Vt, transposed(scaled), inner, worker.product.buffers, Triangle::lower_result);
+    if (!factor_positive(inner, inverse_factor(b), worker.product.buffers)) return false;
+    const Columns solved = matrix(solved_ones_).block(0, b, cliques_, 1);
+    const Columns ones = matrix(product_).block(0, b, cliques_, 1);
+    std::fill_n(ones.data, cliques_, 1.0);
+    precondition(b, ones, solved, worker);
+    ones_product_[b] = ConstVector(solved.data, cliques_).sum();
+    return std::isfinite(ones_product_[b]) && ones_product_[b] > 0;
 }
 
-void IterativeNewton::project(const Matrix& residual, Matrix& out) {
-    for_each_chunk([&](std::int64_t begin, std::int64_t width) {
-        precondition(begin, residual.middleCols(begin, width), out.middleCols(begin, width));
-        for (std::int64_t b = begin; b < begin + width; ++b) {
-            nu_[b] = out.col(b).sum() / ones_product_[b];
-            out.col(b) -= nu_[b] * solved_ones_.col(b);
+void IterativeNewton::precondition(std::int64_t first, ConstColumns in, Columns out,
+                                   Worker& worker) {
+    const auto scale = [&] {
+        for (std::int64_t j = 0; j < out.cols; ++j) {
+            const double* inverse = inverse_diagonal_.data() + (first + j) * cliques_;
+            double* y = out.col(j);
+            for (std::int64_t k = 0; k < cliques_; ++k) y[k] *= inverse[k];
+        }
+    };
+    const auto copy = [&] {
+        for (std::int64_t j = 0; j < out.cols; ++j) std::copy_n(in.col(j), cliques_, out.col(j));
+    };
+    copy();
+    scale();
+    const Columns inner{worker.product.inner.data(), rank_, in.cols, rank_};
+    std::fill_n(inner.data, rank_ * in.cols, 0.0);
+    add_product(1, similarity_.factor_transposed(), plain(out), inner, worker.product.buffers);
+    for (std::int64_t j = 0; j < in.cols; ++j) {
+        multiply_upper_transposed(inverse_factor(first + j), inner.col(j), worker.forward.data());
+        multiply_upper(inverse_factor(first + j), worker.forward.data(), inner.col(j));
+    }
+    copy();
+    add_product(-1, similarity_.factor(), plain(inner), out, worker.product.buffers);
+    scale();
+}
+
+void IterativeNewton::project(std::span<const double> residual, AlignedVector& out) {
+    for_each_chunk([&](std::int64_t first, std::int64_t count, Worker& worker) {
+        const ConstColumns in{residual.data() + first * cliques_, cliques_, count, cliques_};
+        const Columns to = matrix(out).block(0, first, cliques_, count);
+        precondition(first, in, to, worker);
+        for (std::int64_t b = first; b < first + count; ++b) {
+            double* y = matrix(out).col(b);
+            const double* solved = matrix(solved_ones_).col(b);
+            nu_[b] = ConstVector(y, cliques_).sum() / ones_product_[b];
+            for (std::int64_t k = 0; k < cliques_; ++k) y[k] -= nu_[b] * solved[k];
         }
     });
 }
 
-void IterativeNewton::multiply(const Matrix& X, Matrix& out) {
-    for_each_chunk([&](std::int64_t begin, std::int64_t width) {
-        similarity_.multiply_twice(X.middleCols(begin, width), out.middleCols(begin, width));
-        for (std::int64_t b = begin; b < begin + width; ++b) {
-            const double* x = X.col(b).data();
-            double* y = out.col(b).data();
-            double* cover = cover_.col(b).data();
-            const double* own = batch_curvature_.data() + b * samples_;
-            const double* d = diagonal_.data() + b * cliques_;
-            for (std::int64_t n = 0; n < samples_; ++n) {
-                double sum = 0;
-                for (const std::int64_t k : by_sample_.of(n)) sum += x[k];
-                cover[n] = sum;
-            }
-            for (std::int64_t k = 0; k < cliques_; ++k) {
-                double sum = d[k] * x[k];
-                for (const std::int64_t n : problem_.coverage.of(k)) sum += own[n] * cover[n];
-                y[k] += sum;
-            }
-        }
+void IterativeNewton::multiply(AlignedVector& X, AlignedVector& out) {
+    for_each_chunk([&](std::int64_t first, std::int64_t count, Worker& worker) {
+        similarity_.multiply_twice(matrix(X).block(0, first, cliques_, count),
+                                   matrix(out).block(0, first, cliques_, count), worker.product);
+        for (std::int64_t b = first; b < first + count; ++b)
+            multiply_batch(b, matrix(X).col(b), matrix(out).col(b));
     });
-    if (!coupled_) return;
+    if (coupled_) add_coupling(out);
+}
+
+// Adds what the coverage and the diagonal give of one batch.
+void IterativeNewton::multiply_batch(std::int64_t b, const double* x, double* y) {
+    double* cover = cover_.data() + b * samples_;
+    const double* own = batch_curvature_.data() + b * samples_;
+    const double* d = diagonal_.data() + b * cliques_;
+    for (std::int64_t n = 0; n < samples_; ++n) {
+        double sum = 0;
+        for (const std::int64_t k : by_sample_.of(n)) sum += x[k];
+        cover[n] = sum;
+    }
+    for (std::int64_t k = 0; k < cliques_; ++k) {
+        double sum = d[k] * x[k];
+        for (const std::int64_t n : problem_.coverage.of(k)) sum += own[n] * cover[n];
+        y[k] += sum;
+    }
+}
+
+void IterativeNewton::add_coupling(AlignedVector& out) {
     constexpr std::int64_t rows = 4096;
     pool_.parallel_for((samples_ + rows - 1) / rows, [&](std::int64_t c, int) {
-        const std::int64_t begin = c * rows, count = std::min(rows, samples_ - begin);
-        auto part = total_.segment(begin, count);
-        part = cover_.col(0).segment(begin, count);
-        for (std::int64_t b = 1; b < batches_; ++b) part += cover_.col(b).segment(begin, count);
-        for (std::int64_t n = begin; n < begin + count; ++n) total_[n] *= total_curvature_[n];
+        const std::int64_t begin = c * rows, end = std::min(begin + rows, samples_);
+        std::fill(total_.begin() + begin, total_.begin() + end, 0.0);
+        for (std::int64_t b = 0; b < batches_; ++b) {
+            const double* cover = cover_.data() + b * samples_;
+            for (std::int64_t n = begin; n < end; ++n) total_[n] += cover[n];
+        }
+        for (std::int64_t n = begin; n < end; ++n) total_[n] *= total_curvature_[n];
     });
     for (std::int64_t k = 0; k < cliques_; ++k) {
         double sum = 0;
         for (const std::int64_t n : problem_.coverage.of(k)) sum += total_[n];
         shared_[k] = sum;
     }
-    pool_.parallel_for(batches_, [&](std::int64_t b, int) { out.col(b) += shared_; });
+    pool_.parallel_for(batches_, [&](std::int64_t b, int) {
+        double* y = matrix(out).col(b);
+        for (std::int64_t k = 0; k < cliques_; ++k) y[k] += shared_[k];
+    });
 }
 
-double IterativeNewton::dot(const Matrix& a, const Matrix& b) {
-    pool_.parallel_for(batches_,
-                       [&](std::int64_t c, int) { partial_[c] = a.col(c).dot(b.col(c)); });
+double IterativeNewton::dot(std::span<const double> a, std::span<const double> b) {
+    pool_.parallel_for(batches_, [&](std::int64_t c, int) {
+        partial_[c] = ConstVector(a.data() + c * cliques_, cliques_)
+                          .dot(ConstVector(b.data() + c * cliques_, cliques_));
+    });
     double sum = 0;
     for (const double part : partial_) sum += part;
     return sum;
 }
 
+void IterativeNewton::set_residual(std::span<const double> f, AlignedVector& x) {
+    multiply(x, product_);
+    for (std::size_t i = 0; i < f.size(); ++i) residual_[i] = f[i] - product_[i];
+}
+
+// The point of the preconditioner that has the right row sums.
+void IterativeNewton::start_with_row_sums(std::span<const double> f, std::span<const double> e,
+                                          AlignedVector& x) {
+    project(f, x);
+    for (std::int64_t b = 0; b < batches_; ++b) {
+        double* own = matrix(x).col(b);
+        const double* solved = matrix(solved_ones_).col(b);
+        const double missing = (e[b] - ConstVector(own, cliques_).sum()) / ones_product_[b];
+        for (std::int64_t k = 0; k < cliques_; ++k) own[k] += missing * solved[k];
+    }
+}
+
 void IterativeNewton::solve(std::span<const double> f, std::span<const double> e,
                             std::span<double> dx, std::span<double> dnu) {
-    const Eigen::Map<const Matrix> F(f.data(), cliques_, batches_);
-    // The point of the preconditioner that has the right row sums; from there on they stay.
-    project(F, x_);
-    for (std::int64_t b = 0; b < batches_; ++b)
-        x_.col(b) += (e[b] - x_.col(b).sum()) / ones_product_[b] * solved_ones_.col(b);
-    multiply(x_, product_);
-    residual_ = F - product_;
+    start_with_row_sums(f, e, x_);  // from there on they stay
+    set_residual(f, x_);
     project(residual_, preconditioned_);
-    direction_ = preconditioned_;
+    std::copy(preconditioned_.begin(), preconditioned_.end(), direction_.begin());
     double energy = dot(residual_, preconditioned_);
     // The energy norm of the whole right-hand side sets the scale.
-    project(F, product_);
-    const double scale = std::max(dot(F, product_), energy);
+    project(f, product_);
+    const double scale = std::max(dot(f, product_), energy);
     for (int step = 0; step < max_steps && energy > 0; ++step) {
         if (energy <= relative_tolerance * relative_tolerance * scale) break;
         ++steps_;
@@ -171,26 +233,29 @@ void IterativeNewton::solve(std::span<const double> f, std::span<const double> e
         if (!(curvature > 0)) break;  // rounding is reached
         const double length = energy / curvature;
         pool_.parallel_for(batches_, [&](std::int64_t b, int) {
-            x_.col(b) += length * direction_.col(b);
-            residual_.col(b) -= length * product_.col(b);
+            for (std::int64_t i = b * cliques_; i < (b + 1) * cliques_; ++i) {
+                x_[i] += length * direction_[i];
+                residual_[i] -= length * product_[i];
+            }
         });
         project(residual_, preconditioned_);
         // What the multipliers take would only grow by rounding: it is not part of the residual.
-        for (std::int64_t b = 0; b < batches_; ++b) residual_.col(b).array() -= nu_[b];
+        for (std::int64_t b = 0; b < batches_; ++b)
+            for (std::int64_t i = b * cliques_; i < (b + 1) * cliques_; ++i) residual_[i] -= nu_[b];
         const double next = dot(residual_, preconditioned_);
         const double keep = next / energy;
         energy = next;
         pool_.parallel_for(batches_, [&](std::int64_t b, int) {
-            direction_.col(b) = preconditioned_.col(b) + keep * direction_.col(b);
+            for (std::int64_t i = b * cliques_; i < (b + 1) * cliques_; ++i)
+                direction_[i] = preconditioned_[i] + keep * direction_[i];
         });
         pool_.check();
     }
-    Eigen::Map<Matrix>(dx.data(), cliques_, batches_) = x_;
+    std::copy(x_.begin(), x_.end(), dx.begin());
     // The multipliers that leave the smallest residual in the norm of the preconditioner.
-    multiply(x_, product_);
-    residual_ = F - product_;
+    set_residual(f, x_);
     project(residual_, preconditioned_);
-    std::copy(nu_.data(), nu_.data() + batches_, dnu.begin());
+    std::copy(nu_.begin(), nu_.end(), dnu.begin());
 }
 
 }  // namespace cliquesim

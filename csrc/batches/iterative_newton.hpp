@@ -1,7 +1,6 @@
 // The Newton system by projected conjugate gradients: for more cliques than dense blocks allow.
 #pragma once
 
-#include <Eigen/Dense>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -31,37 +30,54 @@ class IterativeNewton final : public NewtonSystem {
     std::int64_t inner_iterations() const override { return steps_; }
 
   private:
-    using Matrix = Eigen::MatrixXd;
-    using Vector = Eigen::VectorXd;
+    struct Worker {
+        SimilarityOperator::Workspace product;
+        AlignedVector scaled, inner, forward;  // V^T D^-1, (R, R), (R)
+    };
 
-    // out = the system's matrix times X, (K, B).
-    void multiply(const Matrix& X, Matrix& out);
+    // (K, B), one column for each batch.
+    Columns matrix(AlignedVector& storage) const {
+        return {storage.data(), cliques_, batches_, cliques_};
+    }
+    Columns inverse_factor(std::int64_t b);
+
+    bool factor_batch(std::int64_t b, Worker& worker);
+    // out = the system's matrix times X.
+    void multiply(AlignedVector& X, AlignedVector& out);
+    void multiply_batch(std::int64_t b, const double* x, double* y);
+    void add_coupling(AlignedVector& out);
     // out_b = M_b^-1 in_b for a few batches from `first` on, on the calling thread.
-    void precondition(std::int64_t first, const Eigen::Ref<const Matrix>& in,
-                      Eigen::Ref<Matrix> out) const;
-    // Calls body(first, count) for all batches, a few at a time.
+    void precondition(std::int64_t first, ConstColumns in, Columns out, Worker& worker);
+    // Calls body(first, count, worker) for all batches, a few at a time.
     template <typename Body>
     void for_each_chunk(const Body& body);
     // Preconditioned residual with row sums 0. The multipliers that this takes stay in nu_.
-    void project(const Matrix& residual, Matrix& out);
-    double dot(const Matrix& a, const Matrix& b);
+    void project(std::span<const double> residual, AlignedVector& out);
+    // residual_ = F - the system's matrix times x.
+    void set_residual(std::span<const double> f, AlignedVector& x);
+    void start_with_row_sums(std::span<const double> f, std::span<const double> e,
+                             AlignedVector& x);
+    double dot(std::span<const double> a, std::span<const double> b);
 
     const BatchProblem& problem_;
     const SimilarityOperator& similarity_;
     const CoverageView& by_sample_;
     const std::int64_t batches_, cliques_, samples_;
+    const std::int64_t rank_, stride_;  // padded R; entries from one column to the next
     const bool coupled_;
     ThreadPool& pool_;
     std::span<const double> batch_curvature_, total_curvature_, diagonal_;
 
-    Matrix inverse_diagonal_;                // of M_b without V, (K, B)
-    std::vector<Eigen::LLT<Matrix>> inner_;  // of 1/2 I + V^T D_b^-1 V
-    Matrix solved_ones_;                     // M_b^-1 1
-    Vector ones_product_;                    // 1^T M_b^-1 1
-    Matrix x_, residual_, direction_, product_, preconditioned_;
-    Matrix cover_;  // (N, B)
-    Vector shared_, total_, nu_;
+    AlignedVector inverse_diagonal_;    // of M_b without V, (K, B)
+    AlignedVector inverse_factors_;     // U_b U_b^T = (1/2 I + V^T D_b^-1 V)^-1
+    AlignedVector solved_ones_;         // M_b^-1 1, (K, B)
+    std::vector<double> ones_product_;  // 1^T M_b^-1 1
+    std::vector<std::uint8_t> positive_;
+    AlignedVector x_, residual_, direction_, product_, preconditioned_;
+    AlignedVector cover_;  // (N, B)
+    AlignedVector shared_, total_, nu_;
     std::vector<double> partial_;
+    std::vector<Worker> workers_;
     std::int64_t steps_ = 0;
 };
 

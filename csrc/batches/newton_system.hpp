@@ -1,7 +1,7 @@
 // The Newton system of Eq. (5)-(6): B blocks, coupled by the lambda2 term alone.
 #pragma once
 
-#include <Eigen/Dense>
+#include <Eigen/Core>
 #include <cstdint>
 #include <span>
 #include <vector>

@@ -53,6 +53,8 @@ RelaxedObjective::RelaxedObjective(const BatchProblem& problem, MatrixView<const
     total_curvature.resize(samples_);
     batch_value_.resize(batches_);
     shared_gradient_.resize(cliques_);
+    for (int worker = 0; worker < pool.size(); ++worker)
+        workspaces_.push_back(similarity_.workspace());
 }
 
 void RelaxedObjective::evaluate_batch(std::int64_t b, const double* x) {
@@ -113,13 +115,14 @@ void RelaxedObjective::evaluate_total() {
 }
 
 void RelaxedObjective::evaluate(std::span<const double> x) {
-    constexpr std::int64_t chunk =
-        8;  // batches per product; fixed, so sums never depend on threads
-    const Eigen::Map<const Eigen::MatrixXd> X(x.data(), cliques_, batches_);
-    Eigen::Map<Eigen::MatrixXd> product(gradient.data(), cliques_, batches_);
-    pool_.parallel_for((batches_ + chunk - 1) / chunk, [&](std::int64_t c, int) {
+    // Batches per product; fixed, so that sums never depend on threads.
+    constexpr std::int64_t chunk = 8;
+    static_assert(chunk <= SimilarityOperator::max_columns);
+    pool_.parallel_for((batches_ + chunk - 1) / chunk, [&](std::int64_t c, int worker) {
         const std::int64_t begin = c * chunk, width = std::min(chunk, batches_ - begin);
-        similarity_.multiply_twice(X.middleCols(begin, width), product.middleCols(begin, width));
+        const ConstColumns X{x.data() + begin * cliques_, cliques_, width, cliques_};
+        const Columns product{gradient.data() + begin * cliques_, cliques_, width, cliques_};
+        similarity_.multiply_twice(X, product, workspaces_[worker]);
         for (std::int64_t b = begin; b < begin + width; ++b) {
             evaluate_batch(b, x.data() + b * cliques_);
         }

@@ -1,7 +1,6 @@
 // Value and derivatives of Eq. (5), scaled so that its gradient has entries of order 1.
 #pragma once
 
-#include <Eigen/Dense>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -48,6 +47,7 @@ class RelaxedObjective {
     std::vector<double> cover_, total_cover_;
     std::vector<double> batch_slope_, total_slope_;  // w lambda g'
     std::vector<double> batch_value_, shared_gradient_;
+    std::vector<SimilarityOperator::Workspace> workspaces_;
 };
 
 }  // namespace cliquesim

@@ -1,9 +1,9 @@
 // Products with S', through a low-rank factor where S' has one.
 #pragma once
 
-#include <Eigen/Dense>
 #include <cstdint>
 
+#include "batches/dense_kernels.hpp"
 #include "common/matrix.hpp"
 #include "common/thread_pool.hpp"
 
@@ -14,29 +14,41 @@ namespace cliquesim {
 // preconditioned with.
 class SimilarityOperator {
   public:
+    static constexpr std::int64_t max_columns = 16;  // of one product
+
+    // Memory of one thread for products.
+    struct Workspace {
+        PackBuffers buffers;
+        AlignedVector inner;
+    };
+
     // Stands for scale * similarity. `max_rank` = 0: no factor is sought. O(K max_rank^2).
     SimilarityOperator(MatrixView<const double> similarity, double scale, std::int64_t max_rank,
                        ThreadPool& pool);
 
-    // S' = factor factor^T exactly (to rounding), or only the leading part of it.
+    // S' = V V^T exactly (to rounding), or only the leading part of it.
     bool is_low_rank() const { return low_rank_; }
-    const Eigen::MatrixXd& factor() const { return factor_; }        // (K, R)
-    const Eigen::VectorXd& remainder() const { return remainder_; }  // diagonal of the rest
+    std::int64_t rank() const { return rank_; }
+    // V^T with rows of zeros up to a multiple of dense_multiple, and V with such columns.
+    ConstColumns factor_transposed() const;
+    ConstColumns factor() const;
+    const AlignedVector& remainder() const { return remainder_; }  // diagonal of the rest
 
-    // out = 2 S' X for a few columns, on the calling thread.
-    void multiply_twice(const Eigen::Ref<const Eigen::MatrixXd>& X,
-                        Eigen::Ref<Eigen::MatrixXd> out) const;
+    Workspace workspace() const;
+    // out = 2 S' X for at most max_columns columns, on the calling thread.
+    void multiply_twice(ConstColumns X, Columns out, Workspace& workspace) const;
 
     // scale * similarity; not there for a low rank.
-    const Eigen::MatrixXd& dense() const { return dense_; }
+    ConstColumns dense() const { return {dense_.data(), cliques_, cliques_, cliques_}; }
 
   private:
     void factorize(MatrixView<const double> similarity, double scale, std::int64_t max_rank,
                    ThreadPool& pool);
+    std::int64_t padded_rank() const { return round_up_to_dense(rank_); }
 
     bool low_rank_ = false;
-    Eigen::MatrixXd factor_, dense_;
-    Eigen::VectorXd remainder_;
+    std::int64_t cliques_, rank_ = 0;
+    AlignedVector factor_transposed_, factor_, dense_, remainder_;
 };
 
 }  // namespace cliquesim

@@ -24,7 +24,7 @@ int available_processors() {
 struct ThreadPool::Job {
     std::int64_t count;
     std::int64_t grain;
-    const std::function<void(std::int64_t, int)>* task;
+    TaskRef task;
     double progress_from;
     double progress_to;
     std::atomic<std::int64_t> next{0};
@@ -73,7 +73,7 @@ void ThreadPool::take_blocks(Job& job, int worker, ThreadPool* caller) {
             const std::int64_t begin = job.next.fetch_add(job.grain);
             if (begin >= job.count) break;
             const std::int64_t end = std::min(begin + job.grain, job.count);
-            for (std::int64_t index = begin; index < end; ++index) (*job.task)(index, worker);
+            for (std::int64_t index = begin; index < end; ++index) job.task(index, worker);
             if (!caller) continue;
             const auto last = caller->last_check_;
             caller->check();
@@ -103,11 +103,10 @@ void ThreadPool::worker_loop(int worker) {
     }
 }
 
-void ThreadPool::parallel_for(std::int64_t count,
-                              const std::function<void(std::int64_t, int)>& task,
-                              std::int64_t grain, double progress_from, double progress_to) {
+void ThreadPool::parallel_for(std::int64_t count, TaskRef task, std::int64_t grain,
+                              double progress_from, double progress_to) {
     if (count <= 0) return;
-    Job job{count, std::max<std::int64_t>(grain, 1), &task, progress_from, progress_to, {}, {}, {},
+    Job job{count, std::max<std::int64_t>(grain, 1), task, progress_from, progress_to, {}, {}, {},
             {}};
     const bool alone = workers_.empty() || count <= job.grain;
     if (!alone) {

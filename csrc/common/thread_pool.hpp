@@ -6,9 +6,10 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
-#include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "common/context.hpp"
@@ -17,6 +18,24 @@ namespace cliquesim {
 
 // Processors that this process may run on (the affinity mask, not the machine).
 int available_processors();
+
+// A callable of (index, worker) that the caller keeps alive: parallel_for allocates nothing.
+class TaskRef {
+  public:
+    template <typename Task>
+        requires(!std::is_same_v<std::remove_cvref_t<Task>, TaskRef>)
+    TaskRef(const Task& task)
+        : object_(std::addressof(task)),
+          call_([](const void* object, std::int64_t index, int worker) {
+              (*static_cast<const Task*>(object))(index, worker);
+          }) {}
+
+    void operator()(std::int64_t index, int worker) const { call_(object_, index, worker); }
+
+  private:
+    const void* object_;
+    void (*call_)(const void*, std::int64_t, int);
+};
 
 class ThreadPool {
   public:
@@ -35,8 +54,8 @@ class ThreadPool {
     //
     // The monitor's progress goes from `progress_from` to `progress_to`; no report if both are
     // equal.
-    void parallel_for(std::int64_t count, const std::function<void(std::int64_t, int)>& task,
-                      std::int64_t grain = 1, double progress_from = 0, double progress_to = 0);
+    void parallel_for(std::int64_t count, TaskRef task, std::int64_t grain = 1,
+                      double progress_from = 0, double progress_to = 0);
 
     // For kernels with serial stretches: asks the monitor if it was not asked for 50 ms.
     void check();
