@@ -191,12 +191,16 @@ def solve_step(
 
 
 def _regime_reason(info: dict[str, Any], n_batches: int, n_cliques: int) -> str:
-    numbers = f"{n_batches} dense factors of {n_cliques} x {n_cliques}"
+    dense = f"{n_batches} dense factors of {n_cliques} x {n_cliques}"
     size = f"{8 * n_batches * n_cliques**2 / 2**30:.2g} GiB"
     if info["regime"] == "dense":
-        return f"{numbers} ({size}) are the fastest way"
-    kind = "S' has rank" if info["low_rank"] else "S' is preconditioned by its leading rank"
-    return f"{numbers} ({size}) would be too much; {kind} {info['rank']}"
+        return f"{dense} ({size}) are the fastest way for this rank of S'"
+    if info["low_rank"]:
+        return f"S' has rank {info['rank']}: conjugate gradients beat {dense} ({size})"
+    return (
+        f"{dense} ({size}) would be too much; S' is preconditioned by its leading rank "
+        f"{info['rank']}"
+    )
 
 
 def relaxed_objective(
