@@ -109,9 +109,9 @@ struct RelaxedSolution {
 //   g((1XC)_n)
 //
 // with S' positive semi-definite and 0 < r < K. Primal-dual interior point with Mehrotra's
-// predictor-corrector, parallel over batches; per iteration O(B K^3) in the dense regime, and
-// O(B K R^2) and some steps of O(B (K R + nnz)) in the iterative one. `start` (B, K) is where to
-// begin, moved into the interior. No (B K) x (B K) matrix is ever made.
+// predictor-corrector, parallel over batches; per iteration O(B K^3) in the dense regime, and some
+// steps of O(B (min(K^2, K rank S') + nnz)) in the iterative one. `start` (B, K) is where to begin,
+// moved into the interior. No (B K) x (B K) matrix is ever made.
 RelaxedSolution solve_relaxed(const BatchProblem& problem, MatrixView<const double> linear,
                               MatrixView<const double> start, double cliques_per_batch,
                               const RelaxedOptions& options, const Context& context);

@@ -36,27 +36,12 @@ struct Measures {
     double merit = 0;                      // squared norm of the perturbed conditions
 };
 
-// Descriptors have a few hundred dimensions; a factor of more columns costs more than it saves.
-constexpr std::int64_t max_rank = 768;
+// Dense blocks cost B K^3 flops an iteration, conjugate gradients some 100 B K^2.
+constexpr std::int64_t max_dense_cliques = 256;
 
-// Dense factors of B blocks take B K^2 numbers, and B K^3 flops an iteration: 2 GiB and half a
-// minute are the most that is spent on them.
-bool fits_dense(std::int64_t batches, std::int64_t cliques) {
-    const double B = static_cast<double>(batches), K = static_cast<double>(cliques);
-    return 8 * B * K * K <= 2e9 && B * K * K * K <= 4e11;
-}
-
-// Conjugate gradients with a whole factor of S' took about as long as dense blocks at
-// K^2 = 1,000 R, half as long at 4,000 R.
-std::int64_t rank_to_seek(Regime wanted, std::int64_t batches, std::int64_t cliques) {
-    if (wanted == Regime::dense) return 0;
-    if (wanted == Regime::iterative || !fits_dense(batches, cliques)) return max_rank;
-    return std::min(max_rank, cliques * cliques / 1500);
-}
-
-Regime choose_regime(Regime wanted, std::int64_t batches, std::int64_t cliques, bool low_rank) {
+Regime choose_regime(Regime wanted, std::int64_t cliques) {
     if (wanted != Regime::choose) return wanted;
-    return !low_rank && fits_dense(batches, cliques) ? Regime::dense : Regime::iterative;
+    return cliques <= max_dense_cliques ? Regime::dense : Regime::iterative;
 }
 
 class InteriorPoint {
@@ -70,8 +55,8 @@ class InteriorPoint {
           by_sample_storage_(transpose(problem.coverage)),
           by_sample_(by_sample_storage_.view()),
           pool_(context),
-          objective_(problem, linear, by_sample_, rank_to_seek(options.regime, B_, K_), pool_),
-          regime_(choose_regime(options.regime, B_, K_, objective_.similarity().is_low_rank())),
+          regime_(choose_regime(options.regime, K_)),
+          objective_(problem, linear, by_sample_, regime_ == Regime::iterative, pool_),
           system_(make_system()),
           diagonal_(B_ * K_),
           rhs_(B_ * K_),
@@ -114,8 +99,8 @@ class InteriorPoint {
     const Coverage by_sample_storage_;
     const CoverageView by_sample_;
     ThreadPool pool_;
-    RelaxedObjective objective_;
     const Regime regime_;
+    RelaxedObjective objective_;
     std::unique_ptr<NewtonSystem> system_;
     Iterate current_, trial_, affine_, step_;
     Vector diagonal_, rhs_, row_residual_, dual_residual_;
@@ -364,10 +349,8 @@ RelaxedSolution InteriorPoint::finish(const Measures& now, SolveStatus status) {
     result_.dual_residual = now.dual / gradient_scale_;
     result_.gap = now.gap / size();
     result_.regime = regime_;
-    if (regime_ == Regime::iterative) {
-        result_.rank = objective_.similarity().rank();
-        result_.low_rank = objective_.similarity().is_low_rank();
-    }
+    result_.rank = objective_.similarity().rank();
+    result_.low_rank = objective_.similarity().is_low_rank();
     result_.inner_iterations = system_->inner_iterations();
     return std::move(result_);
 }

@@ -16,8 +16,9 @@ namespace cliquesim {
 //
 //   M_b = 2 V V^T + diag(d_b + C q_b + C q + remainder),    S' = V V^T + remainder,
 //
-// which the formula of Woodbury inverts: what V leaves of S', and the overlaps of cliques, are all
-// that is left to the iteration. factor() costs B K R^2 flops, a step O(B (K R + nnz)).
+// which the formula of Woodbury inverts: what a few columns V leave of S', and the overlaps of
+// cliques, are all that is left to the iteration. With P columns factor() costs B K P^2 flops, a
+// step O(B (K P + nnz)) and a product with S'.
 class IterativeNewton final : public NewtonSystem {
   public:
     IterativeNewton(const BatchProblem& problem, const SimilarityOperator& similarity,
@@ -32,12 +33,19 @@ class IterativeNewton final : public NewtonSystem {
   private:
     struct Worker {
         SimilarityOperator::Workspace product;
-        AlignedVector scaled, inner, forward;  // V^T D^-1, (R, R), (R)
+        AlignedVector scaled, inner, forward;  // V^T D^-1, (P, P), (P)
     };
 
     // (K, B), one column for each batch.
     Columns matrix(AlignedVector& storage) const {
         return {storage.data(), cliques_, batches_, cliques_};
+    }
+    // V and V^T.
+    ConstColumns leading_factor() const {
+        return similarity_.factor().block(0, 0, cliques_, rank_);
+    }
+    ConstColumns leading_factor_transposed() const {
+        return similarity_.factor_transposed().block(0, 0, rank_, cliques_);
     }
     Columns inverse_factor(std::int64_t b);
 
@@ -63,7 +71,7 @@ class IterativeNewton final : public NewtonSystem {
     const SimilarityOperator& similarity_;
     const CoverageView& by_sample_;
     const std::int64_t batches_, cliques_, samples_;
-    const std::int64_t rank_, stride_;  // padded R; entries from one column to the next
+    const std::int64_t rank_, stride_;  // padded P; entries from one column to the next
     const bool coupled_;
     ThreadPool& pool_;
     std::span<const double> batch_curvature_, total_curvature_, diagonal_;
@@ -73,6 +81,7 @@ class IterativeNewton final : public NewtonSystem {
     AlignedVector solved_ones_;         // M_b^-1 1, (K, B)
     std::vector<double> ones_product_;  // 1^T M_b^-1 1
     std::vector<std::uint8_t> positive_;
+    AlignedVector remainder_;  // diagonal of S' - V V^T
     AlignedVector x_, residual_, direction_, product_, preconditioned_;
     AlignedVector cover_;  // (N, B)
     AlignedVector shared_, total_, nu_;

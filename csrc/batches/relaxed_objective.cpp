@@ -27,13 +27,13 @@ double choose_scale(const BatchProblem& problem, MatrixView<const double> linear
 }  // namespace
 
 RelaxedObjective::RelaxedObjective(const BatchProblem& problem, MatrixView<const double> linear,
-                                   const CoverageView& by_sample, std::int64_t max_rank,
+                                   const CoverageView& by_sample, bool with_factor,
                                    ThreadPool& pool)
     : batches_(linear.rows),
       cliques_(linear.cols),
       samples_(problem.coverage.samples),
       scale_(choose_scale(problem, linear)),
-      similarity_(problem.similarity, scale_, max_rank, pool),
+      similarity_(problem.similarity, scale_, with_factor, pool),
       scaled_(problem),
       by_sample_(by_sample),
       pool_(pool),

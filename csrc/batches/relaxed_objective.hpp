@@ -14,9 +14,9 @@ namespace cliquesim {
 
 class RelaxedObjective {
   public:
-    // `max_rank` as for SimilarityOperator.
+    // `with_factor` as for SimilarityOperator.
     RelaxedObjective(const BatchProblem& problem, MatrixView<const double> linear,
-                     const CoverageView& by_sample, std::int64_t max_rank, ThreadPool& pool);
+                     const CoverageView& by_sample, bool with_factor, ThreadPool& pool);
 
     // The scaled problem, for the Newton system; live as long as this object. Its S' is
     // similarity().

@@ -10,8 +10,8 @@
 namespace cliquesim {
 
 // S' is a Gram matrix of mean descriptors, so its rank is at most their dimension. A factor of rank
-// R turns a product from K^2 into 2 K R multiplications, and is what the iterative Newton system is
-// preconditioned with.
+// R turns a product from K^2 into 2 K R multiplications, and its leading columns are what the
+// iterative Newton system is preconditioned with.
 class SimilarityOperator {
   public:
     static constexpr std::int64_t max_columns = 16;  // of one product
@@ -22,8 +22,8 @@ class SimilarityOperator {
         AlignedVector inner;
     };
 
-    // Stands for scale * similarity. `max_rank` = 0: no factor is sought. O(K max_rank^2).
-    SimilarityOperator(MatrixView<const double> similarity, double scale, std::int64_t max_rank,
+    // Stands for scale * similarity. A factor costs O(K max_rank^2).
+    SimilarityOperator(MatrixView<const double> similarity, double scale, bool with_factor,
                        ThreadPool& pool);
 
     // S' = V V^T exactly (to rounding), or only the leading part of it.
@@ -32,7 +32,8 @@ class SimilarityOperator {
     // V^T with rows of zeros up to a multiple of dense_multiple, and V with such columns.
     ConstColumns factor_transposed() const;
     ConstColumns factor() const;
-    const AlignedVector& remainder() const { return remainder_; }  // diagonal of the rest
+    // Diagonal of what the first columns of V leave of S'.
+    AlignedVector remainder(std::int64_t columns) const;
 
     Workspace workspace() const;
     // out = 2 S' X for at most max_columns columns, on the calling thread.
@@ -42,13 +43,12 @@ class SimilarityOperator {
     ConstColumns dense() const { return {dense_.data(), cliques_, cliques_, cliques_}; }
 
   private:
-    void factorize(MatrixView<const double> similarity, double scale, std::int64_t max_rank,
-                   ThreadPool& pool);
+    void factorize(MatrixView<const double> similarity, double scale, ThreadPool& pool);
     std::int64_t padded_rank() const { return round_up_to_dense(rank_); }
 
     bool low_rank_ = false;
     std::int64_t cliques_, rank_ = 0;
-    AlignedVector factor_transposed_, factor_, dense_, remainder_;
+    AlignedVector factor_transposed_, factor_, dense_, diagonal_;
 };
 
 }  // namespace cliquesim

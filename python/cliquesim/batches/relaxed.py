@@ -192,15 +192,10 @@ def solve_step(
 
 def _regime_reason(info: dict[str, Any], n_batches: int, n_cliques: int) -> str:
     dense = f"{n_batches} dense factors of {n_cliques} x {n_cliques}"
-    size = f"{8 * n_batches * n_cliques**2 / 2**30:.2g} GiB"
     if info["regime"] == "dense":
-        return f"{dense} ({size}) are the fastest way for this rank of S'"
-    if info["low_rank"]:
-        return f"S' has rank {info['rank']}: conjugate gradients beat {dense} ({size})"
-    return (
-        f"{dense} ({size}) would be too much; S' is preconditioned by its leading rank "
-        f"{info['rank']}"
-    )
+        return f"{dense} are small: the fastest way"
+    rank = "S' has rank" if info["low_rank"] else "S' is preconditioned by its leading rank"
+    return f"conjugate gradients take less time and memory than {dense}; {rank} {info['rank']}"
 
 
 def relaxed_objective(
