@@ -114,7 +114,9 @@ std::unique_ptr<NewtonSystem> InteriorPoint::make_system() {
     const SimilarityOperator& similarity = objective_.similarity();
     if (regime_ == Regime::dense)
         return std::make_unique<DenseNewton>(problem, similarity, by_sample_, B_, pool_);
-    return std::make_unique<IterativeNewton>(problem, similarity, by_sample_, B_, pool_);
+    const double inexactness = std::min(std::sqrt(options_.tolerance), 1e-2);
+    return std::make_unique<IterativeNewton>(problem, similarity, by_sample_, B_, inexactness,
+                                             pool_);
 }
 
 void InteriorPoint::begin_at(MatrixView<const double> start) {

@@ -8,9 +8,6 @@ namespace cliquesim {
 
 namespace {
 
-// An inexact direction reduces the residual as far as its own error; the next one takes it on from
-// there.
-constexpr double relative_tolerance = 1e-5;
 constexpr int max_steps = 500;
 
 // Of the preconditioner. More columns save few steps, and cost each of them more: on S' of any
@@ -30,7 +27,7 @@ std::int64_t stride_of(std::int64_t rank) {
 
 IterativeNewton::IterativeNewton(const BatchProblem& problem, const SimilarityOperator& similarity,
                                  const CoverageView& by_sample, std::int64_t batches,
-                                 ThreadPool& pool)
+                                 double relative_tolerance, ThreadPool& pool)
     : problem_(problem),
       similarity_(similarity),
       by_sample_(by_sample),
@@ -40,6 +37,7 @@ IterativeNewton::IterativeNewton(const BatchProblem& problem, const SimilarityOp
       rank_(round_up_to_dense(std::min(similarity.rank(), max_preconditioner_rank))),
       stride_(stride_of(rank_)),
       coupled_(problem.lambda2 > 0 && problem.coverage.samples > 0),
+      relative_tolerance_(relative_tolerance),
       pool_(pool),
       inverse_factors_(batches * rank_ * stride_),
       ones_product_(batches),
@@ -231,7 +229,7 @@ void IterativeNewton::solve(std::span<const double> f, std::span<const double> e
     project(f, product_);
     const double scale = std::max(dot(f, product_), energy);
     for (int step = 0; step < max_steps && energy > 0; ++step) {
-        if (energy <= relative_tolerance * relative_tolerance * scale) break;
+        if (energy <= relative_tolerance_ * relative_tolerance_ * scale) break;
         ++steps_;
         multiply(direction_, product_);
         const double curvature = dot(direction_, product_);

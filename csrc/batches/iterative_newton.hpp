@@ -21,8 +21,11 @@ namespace cliquesim {
 // step O(B (K P + nnz)) and a product with S'.
 class IterativeNewton final : public NewtonSystem {
   public:
+    // A direction's error, in the norm of the preconditioner, is relative_tolerance of the
+    // right-hand side; the next direction takes it on from there.
     IterativeNewton(const BatchProblem& problem, const SimilarityOperator& similarity,
-                    const CoverageView& by_sample, std::int64_t batches, ThreadPool& pool);
+                    const CoverageView& by_sample, std::int64_t batches, double relative_tolerance,
+                    ThreadPool& pool);
 
     bool factor(std::span<const double> batch_curvature, std::span<const double> total_curvature,
                 std::span<const double> diagonal) override;
@@ -73,6 +76,7 @@ class IterativeNewton final : public NewtonSystem {
     const std::int64_t batches_, cliques_, samples_;
     const std::int64_t rank_, stride_;  // padded P; entries from one column to the next
     const bool coupled_;
+    const double relative_tolerance_;
     ThreadPool& pool_;
     std::span<const double> batch_curvature_, total_curvature_, diagonal_;
 
