@@ -153,9 +153,9 @@ def solve_scs(
 def solve_trust_region(
     problem: Any, linear: Any, start: Any, r: int, settings: Any, limit: float
 ) -> tuple[NDArray[np.float64], str]:
-    from cliquesim.batches.reference import _IpoptCallbacks
+    from cliquesim.batches.reference import IpoptCallbacks
 
-    callbacks = _IpoptCallbacks(problem, linear, r, settings)
+    callbacks = IpoptCallbacks(problem, linear, r, settings)
     lower, columns = callbacks.hessianstructure()
     end = time.monotonic() + limit
 

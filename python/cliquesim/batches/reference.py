@@ -33,7 +33,7 @@ def solve_reference(
     return run(problem, linear, start, r, settings, time_limit)
 
 
-class _IpoptCallbacks:
+class IpoptCallbacks:
     """Eq. (5) with exact first and second derivatives, sparse.
 
     The variables are vec(X), row by row, and with lambda2 > 0 the samples' total coverages t = 1XC
@@ -147,7 +147,7 @@ def solve_ipopt(
         import cyipopt
     except ImportError as error:
         raise MissingExtraError("cyipopt", "reference", "solver='ipopt'") from error
-    callbacks = _IpoptCallbacks(problem, linear, r, settings)
+    callbacks = IpoptCallbacks(problem, linear, r, settings)
     n_cliques = linear.shape[1]
     totals = callbacks.n_totals
     nlp = cyipopt.Problem(
