@@ -45,7 +45,8 @@ def open_corpus(
             raise InputError(f"{path}: no such file or folder")
     frames = [path for path in paths if path.is_dir() and not holds_videos(path)]
     if not frames:
-        return Corpus.from_videos(paths, every=every, **options)
+        own = None if boxes == "auto" else boxes  # only frames have a place to look for them
+        return Corpus.from_videos(paths, boxes=own, every=every, **options)
     others = [path for path in paths if path not in frames]
     if others:
         raise InputError(
