@@ -103,6 +103,8 @@ def test_boxes_follow_the_square(tmp_path: Path) -> None:
     assert corpus.frame.tolist() == list(range(5, 30))
     assert corpus.notes == ["15 frames of a.avi have no box and are left out"]
     assert corpus.frames[:, 3:-3, 3:-3].min() > 240  # nothing but the square
+    from cliquesim.corpus.sources import open_corpus
+
     again = open_corpus([tmp_path / "a.avi"], boxes=tmp_path, size=(20, 20), box_scale=1.0)
     np.testing.assert_array_equal(again.frames, corpus.frames)
 
