@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from cliquesim import evaluation
 from cliquesim.corpus import Corpus
@@ -301,6 +302,17 @@ def test_a_corpus_without_categories_matches_one_category() -> None:
     assert evaluation.match_frames(labels, corpus).labels["walk"].anchors.tolist() == [1]
     with pytest.raises(InputError, match="2 categories cannot be matched"):
         evaluation.match_frames({"x": labels, "y": labels}, corpus)
+
+
+def test_frames_of_several_folders_are_found_in_any_of_them(tmp_path: Path) -> None:
+    for file in ("mon/walk/a/1.png", "mon/walk/b/1.png", "tue/walk/c/1.png", "tue/walk/b/1.png"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / file)
+    corpus = Corpus.from_folder([tmp_path / "mon", tmp_path / "tue"], size=(8, 8))
+    found = evaluation.match_frames(labelled(["c/1.png", "a/1.png"], [0]), corpus).labels["walk"]
+    assert corpus.paths[int(found.anchors[0])].endswith("c/1.png")
+    with pytest.raises(InputError, match=r"walk/b may be mon/walk/b or tue/walk/b"):
+        evaluation.match_frames(labelled(["b/1.png", "a/1.png"], [0]), corpus)
 
 
 def plain_pcp(guess: NDArray[np.float64], truth: NDArray[np.float64], share: float) -> float:

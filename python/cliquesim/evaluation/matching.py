@@ -39,13 +39,15 @@ def match_frames(
     """Find every frame of the labels' image lists in a corpus.
 
     Frames are matched by category, sequence and file name (a different image suffix is accepted).
-    A corpus without categories matches labels of a single category. In a corpus made from videos
-    the k-th frame that the list has of a sequence is the sequence's k-th row.
+    A corpus without categories matches labels of a single category. In a corpus of several folders
+    a sequence may lie in any of them. In a corpus made from videos the k-th frame that the list
+    has of a sequence is the sequence's k-th row.
 
     Raises
     ------
     InputError
-        A listed frame is neither in the corpus nor among its rejected ones; the first is named.
+        A listed frame is neither in the corpus nor among its rejected ones (the first is named), or
+        two folders of the corpus have a sequence of that name.
     """
     if isinstance(labels, CategoryLabels):
         labels = {labels.category: labels}
@@ -80,6 +82,7 @@ class _Index:
             name = corpus.sequence_names[sequence]
             self._rows.setdefault(name, []).append(row)
             self._add(name, path, row)
+        self._known = {name: name for name in self._rows}
         for path, _ in corpus.rejected:
             self._add(PurePosixPath(path).parent.as_posix(), path, _REJECTED)
 
@@ -87,6 +90,18 @@ class _Index:
         file = PurePosixPath(path)
         self._names[sequence, file.name] = row
         self._names.setdefault((sequence, file.stem), row)
+
+    def _name_of(self, sequence: str) -> str:
+        """The corpus's name of a sequence, which in a corpus of several folders begins with one."""
+        if sequence not in self._known:
+            inside = [name for name in self._rows if name.endswith(f"/{sequence}")]
+            if len(inside) > 1:
+                raise InputError(
+                    f"the labels' sequence {sequence} may be {inside[0]} or {inside[1]} of the "
+                    "corpus: evaluate a run of one of these folders"
+                )
+            self._known[sequence] = inside[0] if inside else sequence
+        return self._known[sequence]
 
     def rows_of(self, labels: CategoryLabels) -> Indices:
         """Row of every image of the list; _REJECTED for the corpus's rejected ones."""
@@ -106,7 +121,7 @@ class _Index:
         rows = np.full(len(labels.image_paths), _ABSENT, dtype=np.int64)
         for i, path in enumerate(labels.image_paths):
             file = PurePosixPath(path)
-            sequence = f"{prefix}{file.parent.name}"
+            sequence = self._name_of(f"{prefix}{file.parent.name}")
             row = self._names.get((sequence, file.name))
             if row is None:
                 row = self._names.get((sequence, file.stem), _ABSENT)
@@ -125,7 +140,7 @@ class _Index:
         for i, sequence in enumerate(labels.sequences):
             k = position.get(sequence, 0)
             position[sequence] = k + 1
-            known = self._rows.get(f"{prefix}{sequence}", [])
+            known = self._rows.get(self._name_of(f"{prefix}{sequence}"), [])
             if k < len(known):
                 rows[i] = known[k]
         return rows
