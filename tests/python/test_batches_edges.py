@@ -115,7 +115,7 @@ def test_no_feasible_point_lies_below_the_minimum(problem, B, data, smoothing, l
 
 
 def test_an_infinite_slope_beside_a_bound_does_not_stall():
-    """Of the printed t^p: the norm of the conditions lets these end only after hundreds of steps."""
+    """The norm of the conditions lets t^p end only after hundreds of steps."""
     rng = np.random.default_rng(5)
     for _ in range(400):
         B, K, N = rng.integers(1, 4), rng.integers(2, 9), rng.integers(1, 12)
