@@ -211,6 +211,40 @@ void add_product(double alpha, ConstColumns A, RightFactor B, Columns C, PackBuf
     }
 }
 
+PackedLeft::PackedLeft(ConstColumns A)
+    : rows_(A.rows),
+      cols_(A.cols),
+      panels_((A.rows + tile_rows - 1) / tile_rows * tile_rows * A.cols) {
+    pack_left(A, panels_.data());
+}
+
+void add_product(double alpha, const PackedLeft& A, RightFactor B, Columns C,
+                 PackBuffers& buffers) {
+    const std::int64_t depth = A.cols();
+    for (std::int64_t j = 0; j < B.cols; j += block_cols) {
+        const std::int64_t cols = std::min(block_cols, B.cols - j);
+        for (std::int64_t k = 0; k < depth; k += block_depth) {
+            const std::int64_t deep = std::min(block_depth, depth - k);
+            const double* corner = B.data + j * B.col_stride + k * B.depth_stride;
+            pack_right({corner, cols, B.depth_stride, B.col_stride}, deep, buffers.right());
+            for (std::int64_t i = 0; i < A.rows(); i += block_rows) {
+                const std::int64_t rows = std::min(block_rows, A.rows() - i);
+                Pass{alpha,
+                     k,
+                     deep,
+                     A.data() + i * depth + k * tile_rows,
+                     tile_rows * depth,
+                     tile_rows,
+                     buffers.right(),
+                     tile_cols * deep,
+                     tile_cols,
+                     Triangle::none}
+                    .run(i, j, C.block(i, j, rows, cols));
+            }
+        }
+    }
+}
+
 // Left-looking: what is right of a panel is not touched before its turn. U L^T = I gives U's
 // columns by the same solve that gives L's rows.
 bool factor_positive(Columns A, Columns U, PackBuffers& buffers) {

@@ -49,6 +49,20 @@ class PackBuffers {
     AlignedVector left_, right_;
 };
 
+// The first factor of many products, packed once.
+class PackedLeft {
+  public:
+    PackedLeft() = default;
+    explicit PackedLeft(ConstColumns A);
+    std::int64_t rows() const { return rows_; }
+    std::int64_t cols() const { return cols_; }
+    const double* data() const { return panels_.data(); }
+
+  private:
+    std::int64_t rows_ = 0, cols_ = 0;
+    AlignedVector panels_;
+};
+
 enum class Triangle {
     none,
     lower_result,  // only the tiles of C that reach its lower triangle
@@ -59,6 +73,7 @@ enum class Triangle {
 // C += alpha A B.
 void add_product(double alpha, ConstColumns A, RightFactor B, Columns C, PackBuffers& buffers,
                  Triangle triangle = Triangle::none);
+void add_product(double alpha, const PackedLeft& A, RightFactor B, Columns C, PackBuffers& buffers);
 
 // Factors with sizes of this multiple need no packing while they are small.
 inline constexpr std::int64_t dense_multiple = 8;

@@ -42,6 +42,9 @@ IterativeNewton::IterativeNewton(const BatchProblem& problem, const SimilarityOp
       inverse_factors_(batches * rank_ * stride_),
       ones_product_(batches),
       positive_(batches),
+      factor_transposed_(similarity.factor_transposed().block(0, 0, rank_, cliques_)),
+      packed_(similarity.factor().block(0, 0, cliques_, rank_)),
+      packed_transposed_(factor_transposed_),
       remainder_(similarity.remainder(rank_)),
       cover_(samples_ * batches),
       shared_(cliques_),
@@ -81,7 +84,7 @@ bool IterativeNewton::factor(std::span<const double> batch_curvature,
 bool IterativeNewton::factor_batch(std::int64_t b, Worker& worker) {
     const double* own = batch_curvature_.data() + b * samples_;
     const Columns scaled{worker.scaled.data(), rank_, cliques_, rank_};
-    const ConstColumns Vt = leading_factor_transposed();
+    const ConstColumns Vt = factor_transposed_;
     for (std::int64_t k = 0; k < cliques_; ++k) {
         double entry = diagonal_[b * cliques_ + k] + 2 * remainder_[k];
         for (const std::int64_t n : problem_.coverage.of(k))
@@ -118,13 +121,13 @@ void IterativeNewton::precondition(std::int64_t first, ConstColumns in, Columns 
     scale();
     const Columns inner{worker.product.inner.data(), rank_, in.cols, rank_};
     std::fill_n(inner.data, rank_ * in.cols, 0.0);
-    add_product(1, leading_factor_transposed(), plain(out), inner, worker.product.buffers);
+    add_product(1, packed_transposed_, plain(out), inner, worker.product.buffers);
     for (std::int64_t j = 0; j < in.cols; ++j) {
         multiply_upper_transposed(inverse_factor(first + j), inner.col(j), worker.forward.data());
         multiply_upper(inverse_factor(first + j), worker.forward.data(), inner.col(j));
     }
     copy();
-    add_product(-1, leading_factor(), plain(inner), out, worker.product.buffers);
+    add_product(-1, packed_, plain(inner), out, worker.product.buffers);
     scale();
 }
 

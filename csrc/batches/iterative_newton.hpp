@@ -43,13 +43,6 @@ class IterativeNewton final : public NewtonSystem {
     Columns matrix(AlignedVector& storage) const {
         return {storage.data(), cliques_, batches_, cliques_};
     }
-    // V and V^T.
-    ConstColumns leading_factor() const {
-        return similarity_.factor().block(0, 0, cliques_, rank_);
-    }
-    ConstColumns leading_factor_transposed() const {
-        return similarity_.factor_transposed().block(0, 0, rank_, cliques_);
-    }
     Columns inverse_factor(std::int64_t b);
 
     bool factor_batch(std::int64_t b, Worker& worker);
@@ -85,7 +78,9 @@ class IterativeNewton final : public NewtonSystem {
     AlignedVector solved_ones_;         // M_b^-1 1, (K, B)
     std::vector<double> ones_product_;  // 1^T M_b^-1 1
     std::vector<std::uint8_t> positive_;
-    AlignedVector remainder_;  // diagonal of S' - V V^T
+    const ConstColumns factor_transposed_;         // V^T
+    const PackedLeft packed_, packed_transposed_;  // V and V^T
+    AlignedVector remainder_;                      // diagonal of S' - V V^T
     AlignedVector x_, residual_, direction_, product_, preconditioned_;
     AlignedVector cover_;  // (N, B)
     AlignedVector shared_, total_, nu_;

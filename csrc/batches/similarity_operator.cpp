@@ -25,6 +25,8 @@ SimilarityOperator::SimilarityOperator(MatrixView<const double> similarity, doub
     for (std::int64_t i = 0; i < cliques_; ++i)
         for (std::int64_t j = 0; j < cliques_; ++j)
             dense_[j * cliques_ + i] = scale * similarity(i, j);
+    packed_ = PackedLeft(dense());
+    if (with_factor) dense_ = {};
 }
 
 // Cholesky with the largest diagonal entry as the pivot, until nothing is left or too many columns
@@ -60,6 +62,9 @@ void SimilarityOperator::factorize(MatrixView<const double> similarity, double s
     for (std::int64_t k = 0; k < cliques_; ++k)
         for (std::int64_t r = 0; r < rank_; ++r)
             factor_[r * cliques_ + k] = factor_transposed_[k * padded_rank() + r] = rows(k, r);
+    if (!low_rank_) return;
+    packed_ = PackedLeft(factor());
+    packed_transposed_ = PackedLeft(factor_transposed());
 }
 
 AlignedVector SimilarityOperator::remainder(std::int64_t columns) const {
@@ -87,13 +92,13 @@ SimilarityOperator::Workspace SimilarityOperator::workspace() const {
 void SimilarityOperator::multiply_twice(ConstColumns X, Columns out, Workspace& workspace) const {
     for (std::int64_t j = 0; j < out.cols; ++j) std::fill_n(out.col(j), out.rows, 0.0);
     if (!low_rank_) {
-        add_product(2, dense(), plain(X), out, workspace.buffers);
+        add_product(2, packed_, plain(X), out, workspace.buffers);
         return;
     }
     const Columns inner{workspace.inner.data(), padded_rank(), X.cols, padded_rank()};
     std::fill_n(inner.data, inner.rows * inner.cols, 0.0);
-    add_product(2, factor_transposed(), plain(X), inner, workspace.buffers);
-    add_product(1, factor(), plain(inner), out, workspace.buffers);
+    add_product(2, packed_transposed_, plain(X), inner, workspace.buffers);
+    add_product(1, packed_, plain(inner), out, workspace.buffers);
 }
 
 }  // namespace cliquesim

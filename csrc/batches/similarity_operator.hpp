@@ -39,7 +39,7 @@ class SimilarityOperator {
     // out = 2 S' X for at most max_columns columns, on the calling thread.
     void multiply_twice(ConstColumns X, Columns out, Workspace& workspace) const;
 
-    // scale * similarity; not there for a low rank.
+    // scale * similarity; not there beside a factor.
     ConstColumns dense() const { return {dense_.data(), cliques_, cliques_, cliques_}; }
 
   private:
@@ -49,6 +49,7 @@ class SimilarityOperator {
     bool low_rank_ = false;
     std::int64_t cliques_, rank_ = 0;
     AlignedVector factor_transposed_, factor_, dense_, diagonal_;
+    PackedLeft packed_, packed_transposed_;  // V and V^T, or S'
 };
 
 }  // namespace cliquesim

@@ -42,6 +42,9 @@ TEST_CASE("a product adds to what is there") {
                 add_product(-0.5, view(A), transposed(view(Bt)), view(C2), buffers);
                 CHECK((C - expected).cwiseAbs().maxCoeff() < 1e-12);
                 CHECK((C2 - expected).cwiseAbs().maxCoeff() < 1e-12);
+                Matrix C3 = C + 0.5 * A * B;
+                add_product(-0.5, PackedLeft(view(A)), plain(view(B)), view(C3), buffers);
+                CHECK((C3 - expected).cwiseAbs().maxCoeff() < 1e-12);
             }
         }
     }
