@@ -55,7 +55,7 @@ void CellVotes::finish_frame() {
 // do not wait for each other's addition.
 template <int fixed_size>
 void CellVotes::vote(const float* magnitude, const std::uint8_t* slots, float below) {
-    const std::int64_t width = fixed_size ? fixed_size : cell_size_;
+    const std::int64_t width = fixed_size ? fixed_size : cell_size_, blocks = cols_ + 1;
     for (std::int64_t k = 0; k < width; ++k) {
         const float right = shares_[size(k)];
         const Quad weights = {(1.0F - right) * (1.0F - below), right * (1.0F - below),
@@ -63,8 +63,9 @@ void CellVotes::vote(const float* magnitude, const std::uint8_t* slots, float be
         const float* __restrict from = magnitude + k;
         const std::uint8_t* __restrict slot = slots + k;
         float* __restrict block = votes_.data();
-        for (std::int64_t b = 0; b <= cols_; ++b, block += block_size) {
-            float* to = block + slot_floats * slot[b * width];
+#pragma GCC unroll 4
+        for (std::int64_t b = 0; b < blocks; ++b) {
+            float* to = block + b * block_size + slot_floats * slot[b * width];
             store(to, load<Quad>(to) + from[b * width] * weights);
         }
     }

@@ -18,40 +18,51 @@ inline void split_channels(const std::uint8_t* __restrict row, std::int64_t widt
     }
 }
 
-// Central differences of a step from `begin` on; the strongest channel, the earlier one if tied.
-template <int channels>
-inline void strongest_gradient(const Planes* planes, std::int64_t begin,
-                               std::int32_t* __restrict dx, std::int32_t* __restrict dy,
-                               std::int32_t* __restrict squared) {
-    for (std::int64_t x = begin; x < begin + Planes::step; ++x) {
-        std::int32_t best_x = planes[0].here[x + 1] - planes[0].here[x - 1];
-        std::int32_t best_y = planes[0].below[x] - planes[0].above[x];
-        std::int32_t best = best_x * best_x + best_y * best_y;
-        for (int c = 1; c < channels; ++c) {
-            const std::int32_t gx = planes[c].here[x + 1] - planes[c].here[x - 1];
-            const std::int32_t gy = planes[c].below[x] - planes[c].above[x];
-            const std::int32_t value = gx * gx + gy * gy;
-            const bool stronger = value > best;
-            best_x = stronger ? gx : best_x;
-            best_y = stronger ? gy : best_y;
-            best = stronger ? value : best;
-        }
-        dx[x - begin] = best_x;
-        dy[x - begin] = best_y;
-        squared[x - begin] = best;
+// A step of pixels. 16-bit integers wherever they suffice: they have the cheapest products.
+struct Step {
+    std::int16_t dx[Planes::step], dy[Planes::step];
+    std::int32_t squared[Planes::step];
+};
+
+// Central differences from pixel x on.
+inline void differences(const Planes& plane, std::int64_t x, Step& out) {
+    for (std::int64_t k = 0; k < Planes::step; ++k) {
+        const auto dx = static_cast<std::int16_t>(plane.here[x + k + 1] - plane.here[x + k - 1]);
+        const auto dy = static_cast<std::int16_t>(plane.below[x + k] - plane.above[x + k]);
+        out.dx[k] = dx;
+        out.dy[k] = dy;
+        out.squared[k] = dx * dx + dy * dy;
     }
+}
+
+// The stronger gradient of two; `best` if tied.
+inline void keep_stronger(const Step& other, Step& best) {
+    for (std::int64_t k = 0; k < Planes::step; ++k) {
+        const bool stronger = other.squared[k] > best.squared[k];
+        best.dx[k] = stronger ? other.dx[k] : best.dx[k];
+        best.dy[k] = stronger ? other.dy[k] : best.dy[k];
+        best.squared[k] = stronger ? other.squared[k] : best.squared[k];
+    }
+}
+
+inline void orientation_slots(const Step& step, std::uint8_t* __restrict slots) {
+    for (std::int64_t k = 0; k < Planes::step; ++k)
+        slots[k] = slot_of(orientation_bin(step.dx[k], step.dy[k]));
 }
 
 template <int channels>
 inline void gradient_row(const Planes* planes, std::int64_t width, float* __restrict magnitude,
                          std::uint8_t* __restrict slots) {
-    std::int32_t dx[Planes::step], dy[Planes::step], squared[Planes::step];
-    for (std::int64_t begin = 0; begin < width; begin += Planes::step) {
-        strongest_gradient<channels>(planes, begin, dx, dy, squared);
+    Step best, other;
+    for (std::int64_t x = 0; x < width; x += Planes::step) {
+        differences(planes[0], x, best);
+        for (int c = 1; c < channels; ++c) {
+            differences(planes[c], x, other);
+            keep_stronger(other, best);
+        }
+        orientation_slots(best, slots + x);
         for (std::int64_t k = 0; k < Planes::step; ++k)
-            slots[begin + k] = slot_of(orientation_bin(dx[k], dy[k]));
-        for (std::int64_t k = 0; k < Planes::step; ++k)
-            magnitude[begin + k] = std::sqrt(static_cast<float>(squared[k]));
+            magnitude[x + k] = std::sqrt(static_cast<float>(best.squared[k]));
     }
 }
 

@@ -181,16 +181,14 @@ inline void differences(const Planes& plane, std::int64_t x, Wide::Int (&pairs)[
     pairs[3] = Wide::high16(dx_high, dy_high);
 }
 
-// Bin of (|dx|, |dy|), 0 to 4. floor(a tan) is the upper half of a 16-bit product for all a <= 255:
-// the factors are 2^16 tan(10, 30, 40, 20 degrees), rounded. A tangent is irrational, so b > a tan
-// exactly if b > floor(a tan); beyond 45 degrees the same holds with a and b exchanged.
+// Bins of (|dx|, |dy|), 0 to 4; see orientation_bin.
 inline Wide::Int quadrant_bins(Wide::Int dx, Wide::Int dy) {
     const Wide::Int a = Wide::absolute16(dx), b = Wide::absolute16(dy);
     Wide::Int bins = Wide::repeat16(2);
-    bins = Wide::count_greater(bins, b, Wide::high_product(a, Wide::repeat16(11556)));
-    bins = Wide::count_greater(bins, b, Wide::high_product(a, Wide::repeat16(37837)));
-    bins = Wide::discount_greater(bins, a, Wide::high_product(b, Wide::repeat16(54991)));
-    return Wide::discount_greater(bins, a, Wide::high_product(b, Wide::repeat16(23853)));
+    bins = Wide::count_greater(bins, b, Wide::high_product(a, Wide::repeat16(tan10)));
+    bins = Wide::count_greater(bins, b, Wide::high_product(a, Wide::repeat16(tan30)));
+    bins = Wide::discount_greater(bins, a, Wide::high_product(b, Wide::repeat16(tan40)));
+    return Wide::discount_greater(bins, a, Wide::high_product(b, Wide::repeat16(tan20)));
 }
 
 inline Wide::Int orientation_slots(const Wide::Int (&pairs)[4]) {
