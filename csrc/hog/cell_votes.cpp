@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::int64_t corners = 4;  // upper left, upper right, lower left, lower right
 constexpr std::int64_t block_size = num_orientations * corners;
+using Slot = float[slot_floats];
 constexpr std::int64_t group = 4;  // cells that are finished together
 
 std::size_t size(std::int64_t n) {
@@ -62,11 +63,12 @@ void CellVotes::vote(const float* magnitude, const std::uint8_t* slots, float be
                               (1.0F - right) * below, right * below};
         const float* __restrict from = magnitude + k;
         const std::uint8_t* __restrict slot = slots + k;
-        float* __restrict block = votes_.data();
+        auto* __restrict block = reinterpret_cast<Slot*>(votes_.data());
 #pragma GCC unroll 4
         for (std::int64_t b = 0; b < blocks; ++b) {
-            float* to = block + b * block_size + slot_floats * slot[b * width];
+            float* to = block[slot[b * width]];
             store(to, load<Quad>(to) + from[b * width] * weights);
+            block += block_size / slot_floats;
         }
     }
 }

@@ -44,3 +44,16 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for row in json.loads(out.read_text())["results"]:
         assert 0 < row["merges"] < row["n"]
+
+
+def test_hog(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run("hog.py", "--quick", "--size", "40x48", "33x64", "--output", out)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert len(report["cases"]) == 4
+    for case in report["cases"]:
+        assert all(row["floor_seconds"] > 0 for row in case["results"])
+        assert all(row["agrees"] is not False for row in case["results"])
+    assert report["streaming"]["frames"] == 8
+    assert run("hog.py", "--size", "large").returncode == 2
