@@ -82,8 +82,8 @@ CellNormalizer::CellNormalizer(std::int64_t rows, std::int64_t cols)
     : rows_(rows),
       cols_(cols),
       target_(size(padded(rows * cols) + register_lanes), -1),
-      energy_(size(padded(rows * cols) + cols + 1 + register_lanes)),
-      half_inverse_(size(padded(rows * cols) + register_lanes + 1)) {
+      energy_(padded(rows * cols) + cols + 1 + register_lanes),
+      half_inverse_(padded(rows * cols) + register_lanes + 1) {
     std::int64_t next = 0;
     for (std::int64_t i = 1; i < rows - 1; ++i)
         for (std::int64_t j = 1; j < cols - 1; ++j, next += num_channels)
@@ -94,7 +94,7 @@ void CellNormalizer::run(const CellVotes& votes, float* features) {
     measure_blocks(votes);
     alignas(64) float channels[num_channels * register_lanes];
     float unused[num_channels];
-    const float* bins = votes.bins().data();
+    const float* bins = votes.bins();
     const float* inverse = half_inverse_.data() + 1;  // from index -1 on
     for (std::int64_t t = cols_; t < (rows_ - 1) * cols_; t += register_lanes) {
         // In voc-release's order: lower right, upper right, lower left, upper left.
@@ -107,7 +107,7 @@ void CellNormalizer::run(const CellVotes& votes, float* features) {
 
 // A block that would wrap around to the next row only serves outer cells, which have no features.
 void CellNormalizer::measure_blocks(const CellVotes& votes) {
-    const float* bins = votes.bins().data();
+    const float* bins = votes.bins();
     const std::int64_t stride = votes.plane_stride(), end = padded(rows_ * cols_);
     for (std::int64_t t = 0; t < end; t += register_lanes) {
         Register sum = {};

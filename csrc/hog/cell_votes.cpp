@@ -26,15 +26,15 @@ CellVotes::CellVotes(std::int64_t rows, std::int64_t cols, std::int64_t cell_siz
       // Whole registers of cells can be read, and planes do not all meet in the same cache sets.
       plane_stride_((rows * cols + 2 * register_lanes - 1) / register_lanes * register_lanes + 16),
       shares_(size(cell_size)),
-      votes_(size((cols + 1 + group) * block_size)),
-      bins_(size(num_orientations * plane_stride_)) {
+      votes_((cols + 1 + group) * block_size),
+      bins_(num_orientations * plane_stride_) {
     for (std::int64_t k = 0; k < cell_size; ++k)
         shares_[size(k)] =
             static_cast<float>(2 * k + 1 - cell_size % 2) / static_cast<float>(2 * cell_size);
 }
 
 void CellVotes::start_frame() {
-    std::fill(votes_.begin(), votes_.end(), 0.0F);
+    std::fill_n(votes_.data(), votes_.size(), 0.0F);
     block_row_ = 0;
 }
 

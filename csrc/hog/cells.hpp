@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "hog/hog.hpp"
+#include "hog/vectors.hpp"
 
 namespace cliquesim::hog {
 
@@ -26,7 +27,7 @@ class CellVotes {
 
     // Signed orientation sums; one plane per orientation, cells in row-major order. Readable for
     // some cells beyond the last.
-    const std::vector<float>& bins() const { return bins_; }
+    const float* bins() const { return bins_.data(); }
     std::int64_t plane_stride() const { return plane_stride_; }
 
     // Pixels before x = 0 that belong to the first block.
@@ -41,8 +42,8 @@ class CellVotes {
     std::int64_t plane_stride_;
     std::int64_t block_row_ = 0;
     std::vector<float> shares_;  // share of the cell to the right (below), by pixel of a block
-    std::vector<float> votes_;   // one row of blocks: block x orientation x corner
-    std::vector<float> bins_;
+    AlignedArray<float> votes_;  // one row of blocks: block x orientation x corner
+    AlignedArray<float> bins_;
 };
 
 // Writes (rows - 2) x (cols - 2) x 31 features from the bins of rows x cols cells.
@@ -56,8 +57,8 @@ class CellNormalizer {
 
     std::int64_t rows_, cols_;
     std::vector<std::int64_t> target_;  // where a cell's features go, -1 for the outer cells
-    std::vector<float> energy_;
-    std::vector<float> half_inverse_;  // half of 1 / norm of the 2 x 2 cells from the cell on
+    AlignedArray<float> energy_;
+    AlignedArray<float> half_inverse_;  // half of 1 / norm of the 2 x 2 cells from the cell on
 };
 
 }  // namespace cliquesim::hog

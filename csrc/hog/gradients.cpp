@@ -13,10 +13,6 @@ namespace cliquesim::hog {
 
 namespace {
 
-std::size_t size(std::int64_t n) {
-    return static_cast<std::size_t>(n);
-}
-
 // Rows are padded to whole steps, so that no pass has a scalar tail.
 std::int64_t padded(std::int64_t width) {
     return (width + Planes::step - 1) / Planes::step * Planes::step;
@@ -24,17 +20,18 @@ std::int64_t padded(std::int64_t width) {
 
 }  // namespace
 
-GradientRows::GradientRows(std::int64_t width, int channels, std::int64_t extended_width,
-                           std::int64_t before, std::int64_t block_width)
-    : width_(width),
+GradientRows::GradientRows(const Frames& frames, std::int64_t extended_width, std::int64_t before,
+                           std::int64_t block_width)
+    : height_(frames.height),
+      width_(frames.width),
       extended_width_(extended_width),
       end_(block_width - before),
       origin_(padded(before)),
       start_(origin_ - before),
-      plane_stride_(padded(width) + 2),
-      channels_(channels),
-      planes_(size(3 * channels * plane_stride_)),
-      magnitude_(size(origin_ + std::max(padded(width), end_))),
+      plane_stride_(margin + padded(width_ + 1)),
+      channels_(frames.channels),
+      planes_(rows_kept * channels_ * plane_stride_ + 1),
+      magnitude_(origin_ + std::max(padded(width_), end_)),
       slots_(magnitude_.size()) {}
 
 void GradientRows::start_frame(const std::uint8_t* frame) {
@@ -51,7 +48,8 @@ void GradientRows::load_row(std::int64_t y) {
 }
 
 void GradientRows::compute(std::int64_t y) {
-    for (; loaded_ < y + 2; ++loaded_) load_row(loaded_);
+    // One row ahead: what was just stored in narrow pieces is slow to load in wide ones.
+    for (; loaded_ < std::min(y + 3, height_); ++loaded_) load_row(loaded_);
     Planes planes[3];
     for (int c = 0; c < channels_; ++c) planes[c] = {plane(y - 1, c), plane(y, c), plane(y + 1, c)};
     float* magnitude = magnitude_.data() + origin_;

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "hog/hog.hpp"
+#include "hog/vectors.hpp"
 
 namespace cliquesim::hog {
 
@@ -55,7 +55,7 @@ class GradientRows {
     // Rows are extended to `extended_width` by repeating the last gradient (voc-release's rule for
     // widths that are no multiple of the cell size); the first and the last pixel have none.
     // Output starts at x = -before and has `block_width` pixels, 0 outside the frame.
-    GradientRows(std::int64_t width, int channels, std::int64_t extended_width, std::int64_t before,
+    GradientRows(const Frames& frames, std::int64_t extended_width, std::int64_t before,
                  std::int64_t block_width);
 
     void start_frame(const std::uint8_t* frame);
@@ -66,18 +66,21 @@ class GradientRows {
     const std::uint8_t* slots() const { return slots_.data() + start_; }
 
   private:
+    static constexpr std::int64_t margin = 64;  // before x = 0, so that a row starts a cache line
+    static constexpr std::int64_t rows_kept = 4;
+
     void load_row(std::int64_t y);
     std::uint8_t* plane(std::int64_t y, int channel) {
-        return planes_.data() + ((y % 3) * channels_ + channel) * plane_stride_ + 1;
+        return planes_.data() + ((y % rows_kept) * channels_ + channel) * plane_stride_ + margin;
     }
 
-    std::int64_t width_, extended_width_, end_, origin_, start_, plane_stride_;
+    std::int64_t height_, width_, extended_width_, end_, origin_, start_, plane_stride_;
     int channels_;
     const std::uint8_t* frame_ = nullptr;
-    std::int64_t loaded_ = 0;           // rows of the frame that were split into planes
-    std::vector<std::uint8_t> planes_;  // the last three rows, one plane per channel
-    std::vector<float> magnitude_;
-    std::vector<std::uint8_t> slots_;
+    std::int64_t loaded_ = 0;  // rows of the frame that were split into planes
+    AlignedArray<std::uint8_t> planes_;
+    AlignedArray<float> magnitude_;
+    AlignedArray<std::uint8_t> slots_;
 };
 
 }  // namespace cliquesim::hog

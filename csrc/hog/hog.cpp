@@ -38,8 +38,8 @@ class Describer {
     Describer(const Frames& frames, std::int64_t cell_size, std::int64_t rows, std::int64_t cols)
         : height_(frames.height),
           extended_height_(rows * cell_size),
-          gradients_(frames.width, frames.channels, cols * cell_size,
-                     CellVotes::pixels_before(cell_size), (cols + 1) * cell_size),
+          gradients_(frames, cols * cell_size, CellVotes::pixels_before(cell_size),
+                     (cols + 1) * cell_size),
           votes_(rows, cols, cell_size),
           normalizer_(rows, cols) {}
 

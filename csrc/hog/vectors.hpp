@@ -1,8 +1,10 @@
 // Float vectors of the compiler (GCC, Clang): four lanes, and as many as a register of this level.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -20,6 +22,26 @@ inline constexpr std::int64_t register_lanes = 8;
 inline constexpr std::int64_t register_lanes = 4;
 #endif
 using Register = float __attribute__((vector_size(register_lanes * sizeof(float))));
+
+// Zeros that start at a cache line, so that vectors at multiples of their size do not straddle two.
+template <typename T>
+class AlignedArray {
+  public:
+    explicit AlignedArray(std::int64_t size)
+        : size_(size), lines_(static_cast<std::size_t>((size + per_line - 1) / per_line)) {}
+
+    std::int64_t size() const { return size_; }
+    T* data() { return lines_.data()->values; }
+    const T* data() const { return lines_.data()->values; }
+
+  private:
+    static constexpr std::int64_t per_line = 64 / sizeof(T);
+    struct alignas(64) Line {
+        T values[per_line];
+    };
+    std::int64_t size_;
+    std::vector<Line> lines_;
+};
 
 template <typename V = Register>
 inline V load(const float* from) {
