@@ -2,9 +2,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/vectors.hpp"
 #include "hog/cells.hpp"
 #include "hog/gradients.hpp"
-#include "hog/vectors.hpp"
 
 namespace cliquesim::hog {
 

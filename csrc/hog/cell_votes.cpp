@@ -1,8 +1,8 @@
 #include <algorithm>
 
+#include "common/vectors.hpp"
 #include "hog/cells.hpp"
 #include "hog/gradients.hpp"
-#include "hog/vectors.hpp"
 
 namespace cliquesim::hog {
 

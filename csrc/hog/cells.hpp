@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/vectors.hpp"
 #include "hog/hog.hpp"
-#include "hog/vectors.hpp"
 
 namespace cliquesim::hog {
 

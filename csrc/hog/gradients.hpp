@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "common/vectors.hpp"
 #include "hog/hog.hpp"
-#include "hog/vectors.hpp"
 
 namespace cliquesim::hog {
 

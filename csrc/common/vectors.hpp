@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-namespace cliquesim::hog {
+namespace cliquesim {
 
 using Quad = float __attribute__((vector_size(16)));
 
@@ -83,4 +83,4 @@ inline void transpose(Quad& a, Quad& b, Quad& c, Quad& d) {
     d = pick<2, 3, 6, 7>(ab2, cd2);
 }
 
-}  // namespace cliquesim::hog
+}  // namespace cliquesim
