@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,18 +99,63 @@ def test_cholesky_matches_numpy(core: ModuleType, d: int) -> None:
 
 
 @levels
-def test_whiten_matches_numpy(core: ModuleType) -> None:
-    X = correlated(1, 500, 180)
-    mean = X.mean(axis=0)
-    factor = np.linalg.cholesky(np.cov(X.astype(np.float64).T)).astype(np.float32)
+@pytest.mark.parametrize("d", [1, 63, 64, 65, 200])
+def test_inverse_of_the_factor(core: ModuleType, d: int) -> None:
+    rng = np.random.default_rng(d)
+    lower = np.tril(rng.normal(size=(d, d))) / np.sqrt(d) + 2 * np.eye(d)
+    scratch = lower + np.triu(rng.normal(size=(d, d)), 1)  # what cholesky leaves above
+    got = core.invert_transposed(scratch, 1)
+    assert_close(got, np.linalg.inv(lower).T, 1e-6)
+    assert not np.tril(got, -1).any()
+    np.testing.assert_array_equal(core.invert_transposed(scratch, 3), got)
+
+
+@levels
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (500, 180, 180), (113, 1100, 7), (9, 33, 90)])
+@pytest.mark.parametrize("triangular", [False, True])
+def test_projection_matches_numpy(
+    core: ModuleType, n: int, d: int, k: int, triangular: bool
+) -> None:
+    X, mean = correlated(1, n, d), np.full(d, 0.3, np.float32)
+    P = np.random.default_rng(2).normal(size=(d, k)).astype(np.float32)
+    P = np.triu(P) if triangular else P
     outs = []
     for threads in (1, 2, 4):
-        out = np.full_like(X, np.nan)
-        core.whiten(X, mean, factor, out, threads, None)
+        out = np.full((n, k), np.nan, np.float32)
+        assert core.project(X, mean, P, out, threads, None) == -1
         outs.append(out)
-    assert_close(outs[0], np.linalg.solve(factor.astype(np.float64), (X - mean).T).T)
+    assert_close(outs[0], (X - mean).astype(np.float64) @ P, 1e-6 * np.sqrt(d))
     np.testing.assert_array_equal(outs[0], outs[1])
     np.testing.assert_array_equal(outs[0], outs[2])
+
+
+@levels
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_kernels_name_the_first_broken_row(core: ModuleType, value: float) -> None:
+    X = correlated(2, 3000, 250)
+    X[2500, 249] = X[1701, 3] = X[2999, 100] = value
+    d, zeros = X.shape[1], np.zeros(X.shape[1], np.float32)
+    for threads in (1, 3):
+        assert core.add_moments(X, zeros, np.zeros(d), np.zeros((d, d)), threads, None) == 1701
+        eye, out = np.eye(d, dtype=np.float32), np.empty_like(X)
+        assert core.project(X, zeros, eye, out, threads, None) == 1701
+
+
+def test_levels_agree() -> None:
+    X = correlated(14, 1500, 130)
+    mean = X.mean(axis=0)
+    P = np.random.default_rng(3).normal(size=(130, 50)).astype(np.float32)
+    scatters, outs = [], []
+    for name in _core.runnable_levels():
+        core = _core.load_level(name)
+        total, scatter, out = np.zeros(130), np.zeros((130, 130)), np.empty((1500, 50), np.float32)
+        core.add_moments(X, mean, total, scatter, 2, None)
+        core.project(X, mean, P, out, 2, None)
+        scatters.append(np.tril(scatter))
+        outs.append(out)
+    for scatter, out in zip(scatters[1:], outs[1:], strict=True):
+        assert_close(scatter, scatters[0], 1e-6)
+        assert_close(out, outs[0], 1e-6)
 
 
 @levels
@@ -137,6 +183,66 @@ def test_full_matches_numpy(relative: float) -> None:
     assert_close(phi, reference(X, relative))
     if relative == 0:
         assert_close(np.cov(phi.astype(np.float64).T), np.eye(120), 1e-5)
+
+
+@pytest.mark.parametrize("n_components", [1, 7, 60, 0.5, 0.97, np.int64(7)])
+@pytest.mark.parametrize("relative", [0.0, 0.7])
+def test_projection_to_principal_directions(n_components: int | float, relative: float) -> None:
+    X = correlated(15, 700, 60)
+    whitening = cs.Whitening(shrinkage=relative, n_components=n_components)
+    phi = whitening.fit_transform(X)
+    centred = X - X.mean(axis=0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(np.cov(X.astype(np.float64).T))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = np.cumsum(values) / values.sum()
+    k = n_components if n_components >= 1 else int((kept < n_components).sum()) + 1
+    assert phi.shape == (700, k)
+    assert whitening.n_components_ == k
+    assert whitening.kept_variance_ == pytest.approx(kept[k - 1], abs=1e-6)
+    expected = centred @ vectors[:, :k] / np.sqrt(values[:k] + relative * values.mean())
+    assert_close(phi @ phi.T, expected @ expected.T)  # signs of directions are free
+    if relative == 0:
+        assert_close(np.cov(phi.astype(np.float64).T).reshape(k, k), np.eye(k), 1e-5)
+
+
+def test_all_principal_directions_give_the_same_similarity() -> None:
+    X = correlated(16, 300, 40)
+    plain = cs.Whitening(shrinkage=0.5).fit(X)
+    every = cs.Whitening(shrinkage=0.5, n_components=40).fit(X)
+    assert plain.n_components_ == 40
+    assert plain.kept_variance_ == 1.0
+    assert every.kept_variance_ == pytest.approx(1.0)
+    a, b = plain.transform(X), every.transform(X)
+    assert_close(a @ a.T, b @ b.T)
+
+
+def test_principal_directions_of_few_rows() -> None:
+    X = correlated(17, 20, 50)
+    phi = cs.Whitening(shrinkage=0.0, n_components=19).fit_transform(X)
+    assert_close(np.cov(phi.astype(np.float64).T), np.eye(19), 1e-4)
+    with pytest.raises(InputError, match="singular; shrinkage=0 must be larger, or n_components"):
+        cs.Whitening(shrinkage=0.0, n_components=20).fit(X)
+    with pytest.raises(InputError, match="n_components=51 is more than the 50 dimensions"):
+        cs.Whitening(shrinkage=1.0, n_components=51).fit(X)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_mapped_files_do_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) * 1024
+
+    monkeypatch.setattr(sys.modules["cliquesim.features._moments"], "_CHUNK_BYTES", 1 << 20)
+    X = correlated(18, 60_000, 100)  # 24 MB
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    before, peaks = resident(), []
+    whitening = cs.Whitening(shrinkage=1.0)
+    whitening.fit(mapped, progress=lambda _: peaks.append(resident()))
+    whitening.transform(mapped, progress=lambda _: peaks.append(resident()))
+    assert max(peaks) - before < 8 << 20
 
 
 @pytest.mark.parametrize("common_mean", [False, True])
@@ -225,6 +331,7 @@ def test_progress_rises_to_one() -> None:
 
 def test_fewer_rows_than_dimensions() -> None:
     X = correlated(8, 20, 50)
+    X.flags.writeable = False
     assert_close(cs.Whitening(shrinkage=0.5).fit_transform(X), reference(X, 0.5))
     assert cs.Whitening().fit(X).relative_shrinkage_ >= 3
     with pytest.raises(InputError, match="covariance of 20 rows in 50 dimensions is singular"):
@@ -274,6 +381,9 @@ def test_bad_input() -> None:
         ({"shrinkage": "much"}, "'auto' or a number"),
         ({"common_mean": True}, "needs estimator='stationary'"),
         ({"num_threads": 0}, "num_threads must be at least 1"),
+        ({"n_components": 0}, "n_components must be at least 1"),
+        ({"n_components": 1.5}, "a whole number or a share between 0 and 1"),
+        ({"n_components": "all"}, "n_components must be an integer"),
     ):
         with pytest.raises(InputError, match=message):
             cs.Whitening(**parameters).fit(X)
@@ -298,11 +408,14 @@ def test_parameters() -> None:
 
 
 @pytest.mark.parametrize("shrinkage", ["auto", 0.7])
-def test_state_survives_open_formats(shrinkage: str | float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_components", [None, 5])
+def test_state_survives_open_formats(
+    shrinkage: str | float, n_components: int | None, tmp_path: Path
+) -> None:
     from safetensors.numpy import load_file, save_file
 
     X = correlated(12, 100, 12).reshape(100, 2, 2, 3)
-    fitted = cs.Whitening("stationary", shrinkage).fit(X)
+    fitted = cs.Whitening("stationary", shrinkage, n_components=n_components).fit(X)
     state = fitted.state_dict()
     arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
     scalars = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
@@ -315,14 +428,16 @@ def test_state_survives_open_formats(shrinkage: str | float, tmp_path: Path) -> 
     np.testing.assert_array_equal(restored.covariance_, fitted.covariance_)
     assert restored.shrinkage_ == fitted.shrinkage_
     assert restored.n_rows_ == 100
+    assert restored.n_components_ == fitted.n_components_
+    assert restored.kept_variance_ == fitted.kept_variance_
     assert (restored.shrinkage_path_ is None) == (fitted.shrinkage_path_ is None)
     with pytest.raises(InputError, match="cannot be fitted further"):
         restored.partial_fit(X)
     restored.fit(X)
     with pytest.raises(InputError, match="not the state of a Whitening"):
-        cs.Whitening.from_state({k: v for k, v in state.items() if k != "factor"})
-    with pytest.raises(InputError, match="has a factor of shape"):
-        cs.Whitening.from_state({**state, "factor": np.eye(3)})
+        cs.Whitening.from_state({k: v for k, v in state.items() if k != "projection"})
+    with pytest.raises(InputError, match="has a projection of shape"):
+        cs.Whitening.from_state({**state, "projection": np.eye(3)})
 
 
 # lambda without labels

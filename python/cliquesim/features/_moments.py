@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from cliquesim import _core
+from cliquesim._mapped import release
 from cliquesim.errors import InputError
 
 Progress = Callable[[float], object] | None
@@ -26,26 +28,32 @@ def part(progress: Progress, begin: float, end: float) -> Progress:
 
 
 def float32_chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Blocks of rows and their first row; NaN and inf are refused with the row named."""
+    """Blocks of rows and their first row; of a memory-mapped array one is in memory at a time."""
     step = max(256, _CHUNK_BYTES // (4 * array.shape[1]))
     for start in range(0, len(array), step):
-        with np.errstate(over="ignore"):  # float64 beyond float32's range is refused below
-            chunk = np.ascontiguousarray(array[start : start + step], dtype=np.float32)
-        finite = np.isfinite(chunk).all(axis=1)
-        if not finite.all():
-            row = int(np.argmin(finite))
-            kind = "NaN" if np.isnan(chunk[row]).any() else "an infinite value"
-            raise InputError(f"X has {kind} in row {start + row}")
-        yield start, chunk
+        block = array[start : start + step]
+        with np.errstate(over="ignore"):  # float64 beyond float32's range becomes inf: refused
+            yield start, np.ascontiguousarray(block, dtype=np.float32)
+        release(block)
+
+
+def check_row(broken: int, start: int, chunk: NDArray[np.float32]) -> None:
+    """Raise InputError that names the row that a kernel found to be not finite; -1 for none."""
+    if broken >= 0:
+        kind = "NaN" if np.isnan(chunk[broken]).any() else "an infinite value"
+        raise InputError(f"X has {kind} in row {start + broken}")
 
 
 class Moments:
     """Sums over rows about a fixed vector near the mean, where float32 products lose nothing."""
 
     def __init__(self, array: NDArray[Any]) -> None:
-        _, first = next(float32_chunks(array[:1024]))
         self.n_rows = 0
-        self._shift: NDArray[np.float32] = first.mean(axis=0, dtype=np.float64).astype(np.float32)
+        with np.errstate(all="ignore"):  # rows that are not finite are refused by `add`
+            first = np.asarray(array[:1024], dtype=np.float32)
+            self._shift: NDArray[np.float32] = first.mean(axis=0, dtype=np.float64).astype(
+                np.float32
+            )
         dimensions = len(self._shift)
         self._sum = np.zeros(dimensions)
         self._scatter = np.zeros((dimensions, dimensions))
@@ -54,7 +62,10 @@ class Moments:
         """Add the rows of (n, D). After an exception the moments are not usable."""
         for start, chunk in float32_chunks(array):
             report = part(progress, start / len(array), (start + len(chunk)) / len(array))
-            _core.add_moments(chunk, self._shift, self._sum, self._scatter, threads, report)
+            broken = _core.add_moments(
+                chunk, self._shift, self._sum, self._scatter, threads, report
+            )
+            check_row(broken, start, chunk)
         self.n_rows += len(array)
 
     def estimate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -79,21 +90,56 @@ class Moments:
             covariance += np.outer(offset, offset) * (self.n_rows / (self.n_rows - 1))
             mean = common
         covariance = _core.average_over_offsets(covariance, rows, cols, channels, threads)
-        if factorise(covariance, 0.0, threads) is None:
+        if _cholesky(covariance, 0.0, threads) is None:
             eigenvalues, vectors = np.linalg.eigh(covariance)
             clipped = (vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T
             covariance = (clipped + clipped.T) / 2
         return mean, covariance
 
 
-def factorise(
+def _cholesky(
     covariance: NDArray[np.float64], ridge: float, threads: int
-) -> NDArray[np.float32] | None:
-    """L with covariance + ridge I = L L^T, or None if that is not safely positive definite."""
+) -> NDArray[np.float64] | None:
     lower = covariance.copy()
     diagonal = np.diag_indices_from(lower)
     lower[diagonal] += ridge
     least = _SINGULAR * float(lower[diagonal].mean())
     if not _core.cholesky(lower, threads) or float(lower[diagonal].min()) ** 2 <= least:
         return None
-    return lower.astype(np.float32)
+    return lower
+
+
+def triangular_projection(
+    covariance: NDArray[np.float64], ridge: float, threads: int
+) -> NDArray[np.float32] | None:
+    """P = L^-T with covariance + ridge I = L L^T; None if that is not safely positive definite."""
+    lower = _cholesky(covariance, ridge, threads)
+    return None if lower is None else _core.invert_transposed(lower, threads)
+
+
+def principal_projection(
+    covariance: NDArray[np.float64], ridge: float, n_components: int | float
+) -> tuple[NDArray[np.float32] | None, float]:
+    """P = U (Lambda + ridge I)^-1/2 of the leading eigenvectors U, and their share of the variance.
+
+    A whole number of them, or the fewest that keep a share of the variance. None as above.
+    """
+    dimensions = len(covariance)
+    variance = float(np.trace(covariance))
+    subset = None
+    if isinstance(n_components, int):
+        subset = (dimensions - n_components, dimensions - 1)
+    values, vectors = linalg.eigh(covariance, subset_by_index=subset, check_finite=False)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = np.cumsum(values) / variance
+    if not isinstance(n_components, int):
+        count = min(int(np.searchsorted(kept, n_components)) + 1, dimensions)
+        values, vectors = values[:count], vectors[:, :count]
+    share = float(min(1.0, kept[len(values) - 1]))
+    if float(values[-1]) + ridge <= _SINGULAR * (variance / dimensions + ridge):
+        return None, share
+    # An eigenvector's sign is arbitrary: its largest entry is made positive.
+    largest = np.abs(vectors).argmax(axis=0)
+    signs = np.sign(vectors[largest, np.arange(len(values))])
+    projection = vectors * (signs / np.sqrt(values + ridge))
+    return np.ascontiguousarray(projection, dtype=np.float32), share
