@@ -16,8 +16,10 @@ from cliquesim.errors import InputError
 Progress = Callable[[float], object] | None
 
 _CHUNK_BYTES = 1 << 27
-# A pivot this far below the mean eigenvalue is rounding error of float32 products.
-_SINGULAR = 1e-9
+# A squared pivot this far below the mean eigenvalue is rounding error of float32 products, as is an
+# eigenvalue this far below the largest.
+_SINGULAR_PIVOT = 1e-9
+_SINGULAR_EIGENVALUE = 1e-6
 
 
 def part(progress: Progress, begin: float, end: float) -> Progress:
@@ -34,7 +36,7 @@ def float32_chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float3
         block = array[start : start + step]
         with np.errstate(over="ignore"):  # float64 beyond float32's range becomes inf: refused
             yield start, np.ascontiguousarray(block, dtype=np.float32)
-        release(block)
+        release(array[: start + step])  # a fault may bring back what lies before
 
 
 def check_row(broken: int, start: int, chunk: NDArray[np.float32]) -> None:
@@ -103,7 +105,7 @@ def _cholesky(
     lower = covariance.copy()
     diagonal = np.diag_indices_from(lower)
     lower[diagonal] += ridge
-    least = _SINGULAR * float(lower[diagonal].mean())
+    least = _SINGULAR_PIVOT * float(lower[diagonal].mean())
     if not _core.cholesky(lower, threads) or float(lower[diagonal].min()) ** 2 <= least:
         return None
     return lower
@@ -136,7 +138,7 @@ def principal_projection(
         count = min(int(np.searchsorted(kept, n_components)) + 1, dimensions)
         values, vectors = values[:count], vectors[:, :count]
     share = float(min(1.0, kept[len(values) - 1]))
-    if float(values[-1]) + ridge <= _SINGULAR * (variance / dimensions + ridge):
+    if float(values[-1]) + ridge <= _SINGULAR_EIGENVALUE * (float(values[0]) + ridge):
         return None, share
     # An eigenvector's sign is arbitrary: its largest entry is made positive.
     largest = np.abs(vectors).argmax(axis=0)

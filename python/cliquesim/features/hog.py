@@ -96,8 +96,8 @@ def hog(
         chunk = np.ascontiguousarray(frames[start:stop])
         report = _part(progress, start / len(frames), stop / len(frames))
         _core.hog(chunk, features[start:stop], cell_size, threads, report)
-        release(frames[start:stop])
-        release(features[start:stop])
+        release(frames[:stop])  # a fault may bring back what lies before
+        release(features[:stop])
     return features if out is None else out
 
 
