@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,7 @@ from cliquesim import _core
 from cliquesim.datasets.olympic_sports import load_labels
 from cliquesim.errors import InputError
 from cliquesim.evaluation import match_frames, retrieval_auc
+from cliquesim.features._moments import eigendecompose
 from cliquesim.features._shrinkage import StretchSample, ledoit_wolf
 
 levels = pytest.mark.parametrize(
@@ -224,6 +227,18 @@ def test_principal_directions_of_few_rows() -> None:
         cs.Whitening(shrinkage=0.0, n_components=20).fit(X)
     with pytest.raises(InputError, match="n_components=51 is more than the 50 dimensions"):
         cs.Whitening(shrinkage=1.0, n_components=51).fit(X)
+
+
+def test_eigendecomposition_can_be_interrupted() -> None:
+    matrix = np.cov(np.random.default_rng(0).normal(size=(1500, 3000)))
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        eigendecompose(matrix)
+    values, vectors = eigendecompose(matrix[:50, :50])
+    assert_close(vectors * values @ vectors.T, matrix[:50, :50], 1e-12)
+    with pytest.raises(np.linalg.LinAlgError):
+        eigendecompose(matrix[:2])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")

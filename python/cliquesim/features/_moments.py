@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from cliquesim import _core
 from cliquesim._mapped import release
@@ -93,10 +93,36 @@ class Moments:
             mean = common
         covariance = _core.average_over_offsets(covariance, rows, cols, channels, threads)
         if _cholesky(covariance, 0.0, threads) is None:
-            eigenvalues, vectors = np.linalg.eigh(covariance)
+            eigenvalues, vectors = eigendecompose(covariance)
             clipped = (vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T
             covariance = (clipped + clipped.T) / 2
         return mean, covariance
+
+
+def eigendecompose(
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues, the smallest first, and eigenvectors in columns, by LAPACK with its own threads.
+
+    LAPACK hears no Ctrl-C: it works in a thread of its own, which is left to end by itself.
+    """
+    found: list[Any] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(np.linalg.eigh(matrix))
+        except BaseException as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    while worker.is_alive():
+        worker.join(0.05)
+    if failed:
+        raise failed[0]
+    values, vectors = found[0]
+    return values, vectors
 
 
 def _cholesky(
@@ -128,16 +154,13 @@ def principal_projection(
     """
     dimensions = len(covariance)
     variance = float(np.trace(covariance))
-    subset = None
-    if isinstance(n_components, int):
-        subset = (dimensions - n_components, dimensions - 1)
-    values, vectors = linalg.eigh(covariance, subset_by_index=subset, check_finite=False)
+    values, vectors = eigendecompose(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = np.cumsum(values) / variance
-    if not isinstance(n_components, int):
-        count = min(int(np.searchsorted(kept, n_components)) + 1, dimensions)
-        values, vectors = values[:count], vectors[:, :count]
-    share = float(min(1.0, kept[len(values) - 1]))
+    count = n_components
+    if not isinstance(count, int):
+        count = min(int(np.searchsorted(kept, count)) + 1, dimensions)
+    values, vectors, share = values[:count], vectors[:, :count], float(min(1.0, kept[count - 1]))
     if float(values[-1]) + ridge <= _SINGULAR_EIGENVALUE * (float(values[0]) + ridge):
         return None, share
     # An eigenvector's sign is arbitrary: its largest entry is made positive.

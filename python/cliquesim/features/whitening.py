@@ -349,7 +349,7 @@ class Whitening:
             return self._apply(rows, mean, projection)
 
         if self._sample.has_groups:
-            path = time_direction(groups, stretches, whiten)
+            path = time_direction(groups, stretches, whiten, threads=as_threads(self.num_threads))
             if path is not None:
                 return path
         optimum = ledoit_wolf(rows - mean.astype(np.float32), stretches, covariance, self.n_rows_)
