@@ -20,8 +20,8 @@ class CellVotes {
     CellVotes(std::int64_t rows, std::int64_t cols, std::int64_t cell_size);
 
     void start_frame();
-    // Pixels y, block_pixels(y's first block) before x = 0 on: a float and a slot (see
-    // GradientRows) per pixel of all blocks, 0 outside the frame.
+    // Row y of pixels, rising: magnitudes and slots (see GradientRows) of all blocks, from the
+    // first block's first pixel on, which lies `pixels_before` the frame.
     void add_row(std::int64_t y, const float* magnitude, const std::uint8_t* slots);
     void finish_frame();
 
