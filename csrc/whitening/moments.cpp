@@ -101,6 +101,7 @@ void add_block(const PackedChunk& chunk, std::int64_t rows, std::int64_t row, st
         for (std::int64_t j = col; j < end_col; j += tile_cols) {
             for (std::int64_t i = row; i < end_row; i += tile_rows) {
                 if (i + tile_rows <= j) continue;
+                prefetch(scatter, i, j);
                 multiply(chunk.left(i, begin), chunk.right(j, begin), depth, tile);
                 add(tile, i, j, scatter);
             }

@@ -1,10 +1,12 @@
 // Float32 matrix products of packed panels: C = sum_k a_k b_k^T, a tile of C in registers.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstdint>
 
+#include "common/matrix.hpp"
 #include "common/vectors.hpp"
 
 namespace cliquesim::whitening {
@@ -55,6 +57,16 @@ inline bool subtract(const float* __restrict from, const float* __restrict shift
         to[j] = from[j] - shift[j];
     }
     return broken == 0;
+}
+
+// A tile's part of `matrix` is fetched while its product is formed.
+template <typename T>
+inline void prefetch(MatrixView<T> matrix, std::int64_t row, std::int64_t col) {
+    constexpr std::int64_t per_line = 64 / sizeof(T);
+    const std::int64_t end_row = std::min(row + tile_rows, matrix.rows);
+    const std::int64_t end_col = std::min(col + tile_cols, matrix.cols);
+    for (std::int64_t i = row; i < end_row; ++i)
+        for (std::int64_t j = col; j < end_col; j += per_line) __builtin_prefetch(&matrix(i, j), 1);
 }
 
 // The smallest row that any thread reports.

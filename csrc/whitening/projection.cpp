@@ -56,18 +56,15 @@ class PackedProjection {
 class PackedRows {
   public:
     explicit PackedRows(std::int64_t dimensions)
-        : dimensions_(dimensions), values_(task_rows * dimensions), centred_(dimensions) {}
+        : dimensions_(dimensions), values_(task_rows * dimensions) {}
 
     void load(MatrixView<const float> x, std::span<const float> mean, std::int64_t begin,
               std::int64_t rows, FirstRow& broken) {
-        for (std::int64_t i = 0; i < rows; ++i) {
-            if (!subtract(x.row(begin + i), mean.data(), dimensions_, centred_.data()))
-                broken.report(begin + i);
-            const float* __restrict from = centred_.data();
-            float* __restrict to =
-                values_.data() + i / tile_rows * tile_rows * dimensions_ + i % tile_rows;
-            for (std::int64_t k = 0; k < dimensions_; ++k) to[k * tile_rows] = from[k];
-        }
+        for (std::int64_t first = 0; first < rows; first += tile_rows)
+            for (std::int64_t k = 0; k < dimensions_; k += segment)
+                for (std::int64_t i = first; i < std::min(first + tile_rows, rows); ++i)
+                    if (!load_segment(x.row(begin + i), mean.data(), i, k))
+                        broken.report(begin + i);
     }
 
     const float* row(std::int64_t panel, std::int64_t k) const {
@@ -75,8 +72,20 @@ class PackedRows {
     }
 
   private:
+    static constexpr std::int64_t segment = 256;  // of a panel that stays in the nearest cache
+
+    bool load_segment(const float* row, const float* mean, std::int64_t i, std::int64_t begin) {
+        alignas(64) float centred[segment];
+        const std::int64_t count = std::min(segment, dimensions_ - begin);
+        const bool finite = subtract(row + begin, mean + begin, count, centred);
+        float* to =
+            values_.data() + (i / tile_rows * dimensions_ + begin) * tile_rows + i % tile_rows;
+        for (std::int64_t k = 0; k < count; ++k) to[k * tile_rows] = centred[k];
+        return finite;
+    }
+
     std::int64_t dimensions_;
-    AlignedArray<float> values_, centred_;
+    AlignedArray<float> values_;
 };
 
 void add(const Tile& tile, bool first, std::int64_t row, std::int64_t end_row, std::int64_t col,
@@ -104,6 +113,7 @@ void project_rows(const PackedRows& packed, const PackedProjection& projection, 
             const std::int64_t depth = std::min(product_depth, projection.depth(panel) - k);
             if (depth <= 0) continue;
             for (std::int64_t p = 0; p * tile_rows < rows; ++p) {
+                prefetch(out, begin + p * tile_rows, panel * tile_cols);
                 multiply(packed.row(p, k), projection.row(panel, k), depth, tile);
                 add(tile, k == 0, begin + p * tile_rows, begin + rows, panel * tile_cols, out);
             }
