@@ -16,8 +16,8 @@ void register_whitening(py::module_& module) {
             const std::span<double> first(sum.mutable_data(),
                                           static_cast<std::size_t>(sum.shape(0)));
             const auto second = mutable_matrix_view(scatter);
-            run_kernel(num_threads, progress, [&](const Context& context) {
-                whitening::add_moments(rows, centre, first, second, context);
+            return run_kernel(num_threads, progress, [&](const Context& context) {
+                return whitening::add_moments(rows, centre, first, second, context);
             });
         },
         py::arg("x").noconvert(), py::arg("shift").noconvert(), py::arg("sum").noconvert(),
@@ -47,19 +47,31 @@ void register_whitening(py::module_& module) {
         },
         py::arg("a").noconvert(), py::arg("num_threads"));
     module.def(
-        "whiten",
-        [](const Array<float>& x, const Array<float>& mean, const Array<float>& factor,
+        "invert_transposed",
+        [](const Array<double>& factor, int num_threads) {
+            const auto lower = matrix_view(factor, "factor");
+            Array<float> inverse({lower.rows, lower.rows});
+            const auto to = mutable_matrix_view(inverse);
+            run_kernel(num_threads, py::none(), [&](const Context& context) {
+                whitening::invert_transposed(lower, to, context);
+            });
+            return inverse;
+        },
+        py::arg("factor").noconvert(), py::arg("num_threads"));
+    module.def(
+        "project",
+        [](const Array<float>& x, const Array<float>& mean, const Array<float>& projection,
            Array<float> out, int num_threads, const py::object& progress) {
             require(out.ndim() == 2, "out must have 2 dimensions");
             const auto rows = matrix_view(x, "x");
             const auto centre = vector_view(mean, "mean");
-            const auto lower = matrix_view(factor, "factor");
+            const auto matrix = matrix_view(projection, "projection");
             const auto to = mutable_matrix_view(out);
-            run_kernel(num_threads, progress, [&](const Context& context) {
-                whitening::whiten(rows, centre, lower, to, context);
+            return run_kernel(num_threads, progress, [&](const Context& context) {
+                return whitening::project(rows, centre, matrix, to, context);
             });
         },
-        py::arg("x").noconvert(), py::arg("mean").noconvert(), py::arg("factor").noconvert(),
+        py::arg("x").noconvert(), py::arg("mean").noconvert(), py::arg("projection").noconvert(),
         py::arg("out").noconvert(), py::arg("num_threads"), py::arg("progress"));
 }
 

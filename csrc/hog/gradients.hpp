@@ -2,63 +2,85 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "common/vectors.hpp"
 #include "hog/hog.hpp"
 
 namespace cliquesim::hog {
 
 inline constexpr int num_orientations = 18;
 
+// An orientation is kept as the slot of its four votes, in steps of `slot_floats` floats: a step
+// that address arithmetic has for free.
+inline constexpr std::int64_t slot_floats = 2;
+
+inline constexpr std::uint8_t slot_of(std::uint8_t orientation) {
+    return static_cast<std::uint8_t>(2 * orientation);
+}
+
+// floor(a tan), a <= 255, is the upper half of a 16-bit product with these factors, 2^16 times the
+// tangents of 10, 20, 30 and 40 degrees. A tangent is irrational: b > a tan exactly if
+// b > floor(a tan), without rounding.
+inline constexpr std::uint16_t tan10 = 11556, tan20 = 23853, tan30 = 37837, tan40 = 54991;
+
 // Signed orientation bin round(angle / 20 degrees) of an integer gradient, |dx|, |dy| <= 255.
-// P/Q is the smallest fraction above tan(10, 30, 50, 70 degrees) with P, Q <= 255, so that
-// b / a > tan exactly if Q b >= P a, without rounding. Straight up and
-// down are ties, which the first of the equally good bins (80 and 260 degrees) wins. A zero
-// gradient gets some bin, with weight 0.
-inline std::uint8_t orientation_bin(std::int32_t dx, std::int32_t dy) {
-    const std::int32_t a = dx < 0 ? -dx : dx;
-    const std::int32_t b = dy < 0 ? -dy : dy;
-    std::int32_t quadrant = 0;  // 0 to 4: bin of (|dx|, |dy|)
-    quadrant += 17 * b >= 3 * a ? 1 : 0;
-    quadrant += 168 * b >= 97 * a ? 1 : 0;
-    quadrant += 73 * b >= 87 * a ? 1 : 0;
-    quadrant += 4 * b >= 11 * a ? 1 : 0;
-    const std::int32_t upper = dx < 0 ? 9 - quadrant : quadrant;
-    const std::int32_t lower = dx > 0 ? 18 - quadrant : 9 + quadrant;
-    const std::int32_t bin = dy < 0 ? lower : upper;
+// Straight up and down are ties, which the first of the equally good bins (80 and 260 degrees)
+// wins. A zero gradient gets some bin, with weight 0.
+inline std::uint8_t orientation_bin(std::int16_t dx, std::int16_t dy) {
+    const auto a = static_cast<std::uint16_t>(dx < 0 ? -dx : dx);
+    const auto b = static_cast<std::uint16_t>(dy < 0 ? -dy : dy);
+    const auto exceeds = [](std::uint16_t p, std::uint16_t q, std::uint16_t tangent) {
+        const auto product = static_cast<std::uint32_t>(q) * tangent;
+        return static_cast<std::int16_t>(p > static_cast<std::uint16_t>(product >> 16) ? 1 : 0);
+    };
+    // Bin of (a, b), 0 to 4; beyond 45 degrees seen from the other axis.
+    const auto quadrant =
+        static_cast<std::int16_t>(2 + exceeds(b, a, tan10) + exceeds(b, a, tan30) -
+                                  exceeds(a, b, tan40) - exceeds(a, b, tan20));
+    const bool other_side = dy < 0 ? dx > 0 : dx < 0;
+    const auto half = static_cast<std::int16_t>(other_side ? 9 - quadrant : quadrant);
+    const auto bin = static_cast<std::int16_t>(dy < 0 ? half + 9 : half);
     return static_cast<std::uint8_t>(bin == num_orientations ? 0 : bin);
 }
 
-// Gradients of one frame, row by row. Every pass is a plain loop over contiguous planes of
-// integers, which compilers vectorise.
+// Three rows of one channel. The pixel before the first exists, and those up to a whole `step`.
+struct Planes {
+    static constexpr std::int64_t step = 64;
+    const std::uint8_t *above, *here, *below;
+};
+
+// Gradients of one frame, row by row, for the pixels of all blocks (see CellVotes).
 class GradientRows {
   public:
     // Rows are extended to `extended_width` by repeating the last gradient (voc-release's rule for
-    // widths that are no multiple of the cell size).
-    GradientRows(std::int64_t width, int channels, std::int64_t extended_width);
+    // widths that are no multiple of the cell size); the first and the last pixel have none.
+    // Output starts at x = -before and has `block_width` pixels, 0 outside the frame.
+    GradientRows(const Frames& frames, std::int64_t extended_width, std::int64_t before,
+                 std::int64_t block_width);
 
     void start_frame(const std::uint8_t* frame);
     // Gradient row y, 1 <= y <= height - 2; rows must be asked for in rising order.
     void compute(std::int64_t y);
 
-    // Valid for 1 <= x <= extended_width - 2.
-    const float* magnitude() const { return magnitude_.data(); }
-    const std::uint8_t* orientation() const { return orientation_.data(); }
+    const float* magnitude() const { return magnitude_.data() + start_; }
+    const std::uint8_t* slots() const { return slots_.data() + start_; }
 
   private:
+    static constexpr std::int64_t margin = 64;  // before x = 0, so that a row starts a cache line
+    static constexpr std::int64_t rows_kept = 4;
+
     void load_row(std::int64_t y);
-    // The pixel before the first exists, so that every difference can be formed.
     std::uint8_t* plane(std::int64_t y, int channel) {
-        return planes_.data() + ((y % 3) * channels_ + channel) * plane_stride_ + 1;
+        return planes_.data() + ((y % rows_kept) * channels_ + channel) * plane_stride_ + margin;
     }
 
-    std::int64_t width_, extended_width_, plane_stride_;
+    std::int64_t height_, width_, extended_width_, end_, origin_, start_, plane_stride_;
     int channels_;
     const std::uint8_t* frame_ = nullptr;
-    std::int64_t loaded_ = 0;           // rows of the frame that were split into planes
-    std::vector<std::uint8_t> planes_;  // the last three rows, one plane per channel
-    std::vector<float> magnitude_;
-    std::vector<std::uint8_t> orientation_;
+    std::int64_t loaded_ = 0;  // rows of the frame that were split into planes
+    AlignedArray<std::uint8_t> planes_;
+    AlignedArray<float> magnitude_;
+    AlignedArray<std::uint8_t> slots_;
 };
 
 }  // namespace cliquesim::hog

@@ -54,4 +54,28 @@ bool cholesky(MatrixView<double> a, const Context& context) {
     return true;
 }
 
+void invert_transposed(MatrixView<const double> factor, MatrixView<float> inverse,
+                       const Context& context) {
+    require(
+        factor.rows == factor.cols && inverse.rows == factor.rows && inverse.cols == factor.rows,
+        "factor and inverse must be square, of one size");
+    ThreadPool pool(context);
+    constexpr std::int64_t width = 64;
+    const std::int64_t n = factor.rows;
+    // Columns [begin, end) of L^-1, which are zero above `begin`, are rows of its transpose.
+    pool.parallel_for((n + width - 1) / width, [&](std::int64_t task, int) {
+        const std::int64_t begin = task * width, end = std::min(begin + width, n);
+        const Eigen::Map<const RowMatrix, 0, Eigen::OuterStride<>> lower(
+            &factor(begin, begin), n - begin, n - begin, Eigen::OuterStride<>(factor.stride));
+        Eigen::MatrixXd columns = Eigen::MatrixXd::Identity(n - begin, end - begin);
+        lower.triangularView<Eigen::Lower>().solveInPlace(columns);
+        for (std::int64_t i = begin; i < end; ++i) {
+            float* to = inverse.row(i);
+            std::fill_n(to, i, 0.0F);
+            for (std::int64_t j = i; j < n; ++j)
+                to[j] = static_cast<float>(columns(j - begin, i - begin));
+        }
+    });
+}
+
 }  // namespace cliquesim::whitening

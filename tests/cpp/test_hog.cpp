@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -50,6 +51,23 @@ TEST_CASE("frames of fewer than three cells are refused") {
     float unused = 0;
     CHECK_THROWS_AS(hog::describe({pixels.data(), 1, 19, 64, 1}, 8, &unused, Context{1, nullptr}),
                     std::invalid_argument);
+}
+
+TEST_CASE("nothing outside the frames and the features is touched") {
+    for (const int channels : {1, 3}) {
+        for (int width = 5; width < 140; width += width % 3 + 1) {
+            const std::int64_t height = 6, cell = 2;
+            const std::vector<std::uint8_t> pixels(
+                static_cast<std::size_t>(2 * height * width * channels), 9);
+            const std::int64_t rows = hog::cells_along(height, cell) - 2,
+                               cols = hog::cells_along(width, cell) - 2;
+            std::vector<float> features(
+                static_cast<std::size_t>(2 * rows * cols * hog::num_channels), -1);
+            hog::describe({pixels.data(), 2, height, width, channels}, cell, features.data(),
+                          Context{1, nullptr});
+            CHECK(std::ranges::all_of(features, [](float value) { return value == 0; }));
+        }
+    }
 }
 
 #ifdef CLIQUESIM_HAVE_DLIB

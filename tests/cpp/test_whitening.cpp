@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <random>
 #include <stdexcept>
@@ -57,4 +58,28 @@ TEST_CASE("moments of shapes that do not fit are refused") {
     CHECK_THROWS_AS(whitening::add_moments({x.data(), 3, 4}, shift, sum, {scatter.data(), 4, 4},
                                            Context{1, nullptr}),
                     std::invalid_argument);
+}
+
+TEST_CASE("odd shapes stay within their matrices") {
+    std::mt19937 generator(5);
+    std::normal_distribution<float> normal;
+    for (const auto& [n, d, k] : {std::array{1, 1, 1}, std::array{15, 33, 65},
+                                  std::array{113, 241, 31}, std::array{1030, 17, 17}}) {
+        const auto size = [](int rows, int cols) { return static_cast<std::size_t>(rows * cols); };
+        std::vector<float> x(size(n, d)), mean(size(1, d)), p(size(d, k)), out(size(n, k));
+        for (float& value : x) value = normal(generator);
+        for (float& value : p) value = normal(generator);
+        REQUIRE(whitening::project({x.data(), n, d}, mean, {p.data(), d, k}, {out.data(), n, k},
+                                   Context{2, nullptr}) == -1);
+        std::vector<double> sum(size(1, d)), scatter(size(d, d));
+        REQUIRE(whitening::add_moments({x.data(), n, d}, mean, sum, {scatter.data(), d, d},
+                                       Context{2, nullptr}) == -1);
+        double expected = 0, last = 0;
+        for (int i = 0; i < n; ++i) last += static_cast<double>(x[size(i, d) + size(1, d) - 1]);
+        for (int j = 0; j < d; ++j)
+            expected += static_cast<double>(x[size(n - 1, d) + size(1, j)]) *
+                        static_cast<double>(p[size(j, k) + size(1, k) - 1]);
+        CHECK(out.back() == doctest::Approx(expected).epsilon(1e-4));
+        CHECK(sum.back() == doctest::Approx(last).epsilon(1e-4));
+    }
 }

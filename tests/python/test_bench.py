@@ -44,3 +44,30 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for row in json.loads(out.read_text())["results"]:
         assert 0 < row["merges"] < row["n"]
+
+
+def test_hog(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run("hog.py", "--quick", "--size", "40x48", "33x64", "--output", out)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert len(report["cases"]) == 4
+    for case in report["cases"]:
+        assert all(row["floor_seconds"] > 0 for row in case["results"])
+        assert all(row["agrees"] is not False for row in case["results"])
+    assert report["streaming"]["frames"] == 8
+    assert run("hog.py", "--size", "large").returncode == 2
+
+
+def test_whitening(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    out = tmp_path / "out.json"
+    result = run("whitening.py", "--quick", "--output", out)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert [case["components"] for case in report["cases"]] == [None, 10]
+    for case in report["cases"]:
+        assert all(row["floor_ratio"] > 0 for row in case["results"])
+        ours = next(row for row in case["results"] if row["label"] == "cliquesim")
+        assert "sklearn-auto" in ours["times_as_fast_as"]
+    assert run("whitening.py", "--n", 10, "--dim", 20).returncode == 2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -97,6 +100,11 @@ def run(core: ModuleType, frames: NDArray[np.uint8], cell: int, threads: int = 1
         (3, 4, 3, 1),
         (24, 21, 1, 7),
         (67, 33, 3, 8),
+        (20, 131, 3, 8),
+        (21, 97, 3, 8),
+        (14, 65, 3, 3),
+        (41, 128, 1, 16),
+        (5, 192, 3, 2),
     ],
 )
 def test_matches_the_reference(
@@ -112,9 +120,7 @@ def test_matches_the_reference(
 def test_orientation_of_every_gradient_is_exact(core: ModuleType) -> None:
     # One frame per (dx, dy): a single interior gradient of a 1-pixel-cell frame, in a cell of its
     # own, shows its bin. The expected bin is the nearest multiple of 20 degrees, first of ties.
-    rng = np.random.default_rng(0)
-    steps = np.concatenate([np.array([0, 1, -1, 3, -3, 17, -17]), rng.integers(-255, 256, 40)])
-    dx, dy = (a.ravel() for a in np.meshgrid(steps, steps))
+    dx, dy = (a.ravel() for a in np.meshgrid(np.arange(-255, 256), np.arange(-255, 256)))
     keep = (dx != 0) | (dy != 0)
     dx, dy = dx[keep], dy[keep]
     frames = np.zeros((len(dx), 3, 3, 1), np.uint8)
@@ -126,6 +132,26 @@ def test_orientation_of_every_gradient_is_exact(core: ModuleType) -> None:
     expected[(dx == 0) & (dy < 0)] = 13
     np.testing.assert_array_equal((signed > 0).sum(axis=1), 1)
     np.testing.assert_array_equal(signed.argmax(axis=1), expected)
+
+
+@levels
+def test_strongest_channel_of_close_squares(core: ModuleType) -> None:
+    # Squared magnitudes beyond 16 bits that differ by as little as they can.
+    pairs = np.array([[255, 254], [254, 255], [253, 255], [255, 255], [181, 181], [182, 180]])
+    frames = np.zeros((len(pairs) ** 2, 3, 3, 3), np.uint8)
+    for frame, (i, j) in zip(frames, np.ndindex(len(pairs), len(pairs)), strict=True):
+        for channel, (dx, dy) in enumerate((pairs[i], pairs[j], pairs[i - 1])):
+            frame[1, 2, channel], frame[2, 1, channel] = dx, dy
+    expected = np.stack([reference_hog(frame, 1) for frame in frames])
+    np.testing.assert_allclose(run(core, frames, 1), expected, rtol=0, atol=1e-6)
+
+
+def test_levels_agree() -> None:
+    for shape in ((3, 128, 128, 3), (5, 45, 70, 1)):
+        frames = smooth_frames(8, shape)
+        results = [run(_core.load_level(name), frames, 8) for name in _core.runnable_levels()]
+        for other in results[1:]:
+            np.testing.assert_allclose(other, results[0], rtol=1e-6, atol=1e-6 * results[0].max())
 
 
 @levels
@@ -160,12 +186,13 @@ def load_vlfeat() -> ctypes.CDLL:
     return library
 
 
+@levels
 @pytest.mark.parametrize("channels", [1, 3])
-def test_agrees_with_vlfeat(channels: int) -> None:
+def test_agrees_with_vlfeat(core: ModuleType, channels: int) -> None:
     # Interior channels 0 to 26: VLFeat treats the border and the texture channels differently.
     library = load_vlfeat()
     frames = smooth_frames(11, (3, 64, 96, channels))
-    ours = cs.hog(frames if channels == 3 else frames[..., 0])
+    ours = run(core, frames, 8)
     for frame, mine in zip(frames, ours, strict=True):
         planar = np.ascontiguousarray(frame.transpose(2, 0, 1), dtype=np.float32)
         features = np.zeros((31, 8, 12), np.float32)
@@ -176,6 +203,29 @@ def test_agrees_with_vlfeat(channels: int) -> None:
         theirs = features.transpose(1, 2, 0)[1:-1, 1:-1, :27]
         inner = (slice(1, -1), slice(1, -1))
         np.testing.assert_allclose(mine[inner][..., :27], theirs[inner], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def dlib_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source, compiler = Path(__file__).parents[2] / "bench/dlib_hog.cpp", shutil.which("g++")
+    if compiler is None or not source.is_file():
+        pytest.skip("needs g++ and the repository")
+    program = tmp_path_factory.mktemp("dlib") / "dlib_hog"
+    command = [compiler, "-std=c++17", "-O1", "-w", str(source), "-o", str(program)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("dlib (Debian libdlib-dev) is not installed")
+    return program
+
+
+@levels
+def test_agrees_with_dlib(core: ModuleType, dlib_program: Path, tmp_path: Path) -> None:
+    # All 31 channels, of grey frames: where two channels tie, dlib takes another one.
+    frames = smooth_frames(12, (4, 64, 96, 1))
+    frames.tofile(tmp_path / "frames")
+    words = [tmp_path / "frames", tmp_path / "features", *frames.shape, 1]
+    subprocess.run([dlib_program, *map(str, words)], check=True, capture_output=True)
+    theirs = np.fromfile(tmp_path / "features", np.float32).reshape(4, 6, 10, 31)
+    np.testing.assert_allclose(run(core, frames, 8), theirs, rtol=0, atol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -209,8 +259,6 @@ def test_layouts_of_the_input_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_copies_of_strided_input_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     frames = smooth_frames(3, (7, 24, 24, 3))
     monkeypatch.setattr(sys.modules["cliquesim.features.hog"], "_CHUNK_BYTES", 4000)
     seen: list[float] = []
@@ -220,6 +268,38 @@ def test_copies_of_strided_input_come_in_chunks(monkeypatch: pytest.MonkeyPatch)
     assert len(seen) >= 4
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_mapped_files_do_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) * 1024
+
+    monkeypatch.setattr(sys.modules["cliquesim.features.hog"], "_CHUNK_BYTES", 1 << 20)
+    frames = smooth_frames(4, (4, 64, 64, 3)).repeat(700, axis=0)  # 34 MB
+    np.save(tmp_path / "frames.npy", frames)
+    expected = cs.hog(frames)
+    mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
+    out = np.lib.format.open_memmap(
+        tmp_path / "out.npy", mode="w+", dtype=np.float32, shape=expected.shape
+    )
+    before, peaks = resident(), []
+    cs.hog(mapped, out=out, progress=lambda _: peaks.append(resident()))
+    assert max(peaks) - before < 8 << 20
+    np.testing.assert_array_equal(out, expected)
+    changed = np.load(tmp_path / "frames.npy", mmap_mode="c")
+    changed[:] = 255 - changed
+    np.testing.assert_array_equal(cs.hog(changed), cs.hog(255 - frames))
+    np.testing.assert_array_equal(changed, 255 - frames)
+    np.testing.assert_array_equal(cs.hog(mapped[::-1, ::-1]), cs.hog(frames[::-1, ::-1]))
+
+
+def test_one_frame_with_many_threads() -> None:
+    frame = smooth_frames(6, (1, 33, 61, 3))
+    np.testing.assert_array_equal(cs.hog(frame, num_threads=7), cs.hog(frame, num_threads=1))
 
 
 def test_flat_and_empty_input() -> None:

@@ -3,123 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
+import threading
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from whitening_reference import assert_close, correlated, reference, reference_stationary
 
 import cliquesim as cs
-from cliquesim import _core
 from cliquesim.datasets.olympic_sports import load_labels
 from cliquesim.errors import InputError
 from cliquesim.evaluation import match_frames, retrieval_auc
+from cliquesim.features._moments import eigendecompose
 from cliquesim.features._shrinkage import StretchSample, ledoit_wolf
-
-levels = pytest.mark.parametrize(
-    "core", [_core.load_level(name) for name in _core.runnable_levels()], ids=lambda m: m.__name__
-)
-
-
-def correlated(seed: int, n: int, d: int, offset: float = 3.0) -> NDArray[np.float32]:
-    rng = np.random.default_rng(seed)
-    # Condition number about 10: the comparison is then of the kernels, not of the problem.
-    mixing = 0.15 * rng.normal(size=(d, d)) / np.sqrt(d) + np.diag(rng.uniform(0.5, 2, d))
-    return (rng.normal(size=(n, d)) @ mixing + offset * rng.normal(size=d)).astype(np.float32)
-
-
-def reference(
-    X: NDArray[Any], relative: float, covariance: NDArray[Any] | None = None
-) -> NDArray[np.float64]:
-    X = X.astype(np.float64)
-    sigma = np.cov(X.T) if covariance is None else covariance
-    ridge = relative * np.trace(sigma) / len(sigma)
-    upper = np.linalg.cholesky(sigma + ridge * np.eye(len(sigma))).T  # R with R^T R = Sigma + ridge
-    return np.linalg.solve(upper.T, (X - X.mean(axis=0)).T).T
-
-
-def reference_stationary(
-    covariance: NDArray[np.float64], shape: tuple[int, int, int]
-) -> NDArray[np.float64]:
-    h, w, c = shape
-    blocks = covariance.reshape(h * w, c, h * w, c)
-    cells = [(y, x) for y in range(h) for x in range(w)]
-    by_offset: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
-    for i, (y, x) in enumerate(cells):
-        for j, (v, u) in enumerate(cells):
-            by_offset.setdefault((v - y, u - x), []).append(blocks[i, :, j])
-    result = np.empty_like(blocks)
-    for i, (y, x) in enumerate(cells):
-        for j, (v, u) in enumerate(cells):
-            result[i, :, j] = np.mean(by_offset[v - y, u - x], axis=0)
-    return result.reshape(covariance.shape)
-
-
-def assert_close(got: NDArray[Any], expected: NDArray[Any], tolerance: float = 1e-5) -> None:
-    assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()
-
-
-@levels
-@pytest.mark.parametrize(("n", "d"), [(3, 1), (2500, 7), (700, 300), (40, 270)])
-def test_moments_match_numpy(core: ModuleType, n: int, d: int) -> None:
-    X = correlated(n, n, d, offset=30.0)
-    shift = X[: n // 2].mean(axis=0)
-    results = []
-    for threads in (1, 2, 5):
-        total, scatter = np.zeros(d), np.zeros((d, d))
-        core.add_moments(X, shift, total, scatter, threads, None)
-        results.append((total, scatter))
-    centred = X.astype(np.float64) - shift
-    assert_close(results[0][0], centred.sum(axis=0), 1e-6)
-    assert_close(np.tril(results[0][1]), np.tril(centred.T @ centred), 1e-6)
-    for total, scatter in results[1:]:
-        np.testing.assert_array_equal(total, results[0][0])
-        np.testing.assert_array_equal(np.tril(scatter), np.tril(results[0][1]))
-
-
-@levels
-@pytest.mark.parametrize("d", [1, 5, 128, 129, 450])
-def test_cholesky_matches_numpy(core: ModuleType, d: int) -> None:
-    sigma = np.cov(correlated(d, 3 * d + 9, d, 0.0).astype(np.float64).T).reshape(d, d)
-    factors = []
-    for threads in (1, 3):
-        factor = sigma.copy()
-        assert core.cholesky(factor, threads)
-        factors.append(np.tril(factor))
-    assert_close(factors[0], np.linalg.cholesky(sigma), 1e-9)
-    np.testing.assert_array_equal(factors[0], factors[1])
-    indefinite = sigma.copy()
-    indefinite[-1, -1] = -1.0
-    assert not core.cholesky(indefinite, 2)
-
-
-@levels
-def test_whiten_matches_numpy(core: ModuleType) -> None:
-    X = correlated(1, 500, 180)
-    mean = X.mean(axis=0)
-    factor = np.linalg.cholesky(np.cov(X.astype(np.float64).T)).astype(np.float32)
-    outs = []
-    for threads in (1, 2, 4):
-        out = np.full_like(X, np.nan)
-        core.whiten(X, mean, factor, out, threads, None)
-        outs.append(out)
-    assert_close(outs[0], np.linalg.solve(factor.astype(np.float64), (X - mean).T).T)
-    np.testing.assert_array_equal(outs[0], outs[1])
-    np.testing.assert_array_equal(outs[0], outs[2])
-
-
-@levels
-@pytest.mark.parametrize("shape", [(1, 1, 4), (3, 4, 5), (4, 1, 3)])
-def test_average_over_offsets_matches_a_loop(core: ModuleType, shape: tuple[int, int, int]) -> None:
-    d = int(np.prod(shape))
-    sigma = np.cov(correlated(2, 100, d).astype(np.float64).T)
-    got = core.average_over_offsets(sigma, *shape, 2)
-    np.testing.assert_allclose(got, reference_stationary(sigma, shape), atol=1e-12)
-    np.testing.assert_allclose(got, got.T, atol=1e-12)
 
 
 @pytest.mark.parametrize("relative", [0.0, 0.1, 3.0])
@@ -137,6 +38,78 @@ def test_full_matches_numpy(relative: float) -> None:
     assert_close(phi, reference(X, relative))
     if relative == 0:
         assert_close(np.cov(phi.astype(np.float64).T), np.eye(120), 1e-5)
+
+
+@pytest.mark.parametrize("n_components", [1, 7, 60, 0.5, 0.97, np.int64(7)])
+@pytest.mark.parametrize("relative", [0.0, 0.7])
+def test_projection_to_principal_directions(n_components: int | float, relative: float) -> None:
+    X = correlated(15, 700, 60)
+    whitening = cs.Whitening(shrinkage=relative, n_components=n_components)
+    phi = whitening.fit_transform(X)
+    centred = X - X.mean(axis=0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(np.cov(X.astype(np.float64).T))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = np.cumsum(values) / values.sum()
+    k = n_components if n_components >= 1 else int((kept < n_components).sum()) + 1
+    assert phi.shape == (700, k)
+    assert whitening.n_components_ == k
+    assert whitening.kept_variance_ == pytest.approx(kept[k - 1], abs=1e-6)
+    expected = centred @ vectors[:, :k] / np.sqrt(values[:k] + relative * values.mean())
+    assert_close(phi @ phi.T, expected @ expected.T)  # signs of directions are free
+    if relative == 0:
+        assert_close(np.cov(phi.astype(np.float64).T).reshape(k, k), np.eye(k), 1e-5)
+
+
+def test_all_principal_directions_give_the_same_similarity() -> None:
+    X = correlated(16, 300, 40)
+    plain = cs.Whitening(shrinkage=0.5).fit(X)
+    every = cs.Whitening(shrinkage=0.5, n_components=40).fit(X)
+    assert plain.n_components_ == 40
+    assert plain.kept_variance_ == 1.0
+    assert every.kept_variance_ == pytest.approx(1.0)
+    a, b = plain.transform(X), every.transform(X)
+    assert_close(a @ a.T, b @ b.T)
+
+
+def test_principal_directions_of_few_rows() -> None:
+    X = correlated(17, 20, 50)
+    phi = cs.Whitening(shrinkage=0.0, n_components=19).fit_transform(X)
+    assert_close(np.cov(phi.astype(np.float64).T), np.eye(19), 1e-4)
+    with pytest.raises(InputError, match="singular; shrinkage=0 must be larger, or n_components"):
+        cs.Whitening(shrinkage=0.0, n_components=20).fit(X)
+    with pytest.raises(InputError, match="n_components=51 is more than the 50 dimensions"):
+        cs.Whitening(shrinkage=1.0, n_components=51).fit(X)
+
+
+def test_eigendecomposition_can_be_interrupted() -> None:
+    matrix = np.cov(np.random.default_rng(0).normal(size=(1500, 3000)))
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        eigendecompose(matrix)
+    values, vectors = eigendecompose(matrix[:50, :50])
+    assert_close(vectors * values @ vectors.T, matrix[:50, :50], 1e-12)
+    with pytest.raises(np.linalg.LinAlgError):
+        eigendecompose(matrix[:2])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_mapped_files_do_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) * 1024
+
+    monkeypatch.setattr(sys.modules["cliquesim.features._moments"], "_CHUNK_BYTES", 1 << 20)
+    X = correlated(18, 60_000, 100)  # 24 MB
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    before, peaks = resident(), []
+    whitening = cs.Whitening(shrinkage=1.0)
+    whitening.fit(mapped, progress=lambda _: peaks.append(resident()))
+    whitening.transform(mapped, progress=lambda _: peaks.append(resident()))
+    assert max(peaks) - before < 8 << 20
 
 
 @pytest.mark.parametrize("common_mean", [False, True])
@@ -225,6 +198,7 @@ def test_progress_rises_to_one() -> None:
 
 def test_fewer_rows_than_dimensions() -> None:
     X = correlated(8, 20, 50)
+    X.flags.writeable = False
     assert_close(cs.Whitening(shrinkage=0.5).fit_transform(X), reference(X, 0.5))
     assert cs.Whitening().fit(X).relative_shrinkage_ >= 3
     with pytest.raises(InputError, match="covariance of 20 rows in 50 dimensions is singular"):
@@ -274,6 +248,9 @@ def test_bad_input() -> None:
         ({"shrinkage": "much"}, "'auto' or a number"),
         ({"common_mean": True}, "needs estimator='stationary'"),
         ({"num_threads": 0}, "num_threads must be at least 1"),
+        ({"n_components": 0}, "n_components must be at least 1"),
+        ({"n_components": 1.5}, "a whole number or a share between 0 and 1"),
+        ({"n_components": "all"}, "n_components must be an integer"),
     ):
         with pytest.raises(InputError, match=message):
             cs.Whitening(**parameters).fit(X)
@@ -298,11 +275,14 @@ def test_parameters() -> None:
 
 
 @pytest.mark.parametrize("shrinkage", ["auto", 0.7])
-def test_state_survives_open_formats(shrinkage: str | float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_components", [None, 5])
+def test_state_survives_open_formats(
+    shrinkage: str | float, n_components: int | None, tmp_path: Path
+) -> None:
     from safetensors.numpy import load_file, save_file
 
     X = correlated(12, 100, 12).reshape(100, 2, 2, 3)
-    fitted = cs.Whitening("stationary", shrinkage).fit(X)
+    fitted = cs.Whitening("stationary", shrinkage, n_components=n_components).fit(X)
     state = fitted.state_dict()
     arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
     scalars = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
@@ -315,14 +295,16 @@ def test_state_survives_open_formats(shrinkage: str | float, tmp_path: Path) -> 
     np.testing.assert_array_equal(restored.covariance_, fitted.covariance_)
     assert restored.shrinkage_ == fitted.shrinkage_
     assert restored.n_rows_ == 100
+    assert restored.n_components_ == fitted.n_components_
+    assert restored.kept_variance_ == fitted.kept_variance_
     assert (restored.shrinkage_path_ is None) == (fitted.shrinkage_path_ is None)
     with pytest.raises(InputError, match="cannot be fitted further"):
         restored.partial_fit(X)
     restored.fit(X)
     with pytest.raises(InputError, match="not the state of a Whitening"):
-        cs.Whitening.from_state({k: v for k, v in state.items() if k != "factor"})
-    with pytest.raises(InputError, match="has a factor of shape"):
-        cs.Whitening.from_state({**state, "factor": np.eye(3)})
+        cs.Whitening.from_state({k: v for k, v in state.items() if k != "projection"})
+    with pytest.raises(InputError, match="has a projection of shape"):
+        cs.Whitening.from_state({**state, "projection": np.eye(3)})
 
 
 # lambda without labels

@@ -37,10 +37,10 @@ def hog(
 
 # --- whitening ---
 
-# `sum` and `scatter` (its lower triangle) are added to.
+# `sum` and `scatter` (its lower triangle) are added to. The first row with NaN or inf, or -1.
 def add_moments(
     x: _F32, shift: _F32, sum: _F64, scatter: _F64, num_threads: int, progress: _Progress
-) -> None: ...
+) -> int: ...
 def average_over_offsets(
     covariance: _F64, rows: int, cols: int, channels: int, num_threads: int
 ) -> _F64: ...
@@ -48,10 +48,13 @@ def average_over_offsets(
 # The lower triangle becomes L with a = L L^T, the rest is scratch; False if not positive definite.
 def cholesky(a: _F64, num_threads: int) -> bool: ...
 
-# Writes L^-1 (x - mean) to `out`.
-def whiten(
-    x: _F32, mean: _F32, factor: _F32, out: _F32, num_threads: int, progress: _Progress
-) -> None: ...
+# L^-T, of the lower triangle L.
+def invert_transposed(factor: _F64, num_threads: int) -> _F32: ...
+
+# Writes (x - mean) projection to `out`. The first row with NaN or inf, or -1.
+def project(
+    x: _F32, mean: _F32, projection: _F32, out: _F32, num_threads: int, progress: _Progress
+) -> int: ...
 
 # --- neighbors ---
 

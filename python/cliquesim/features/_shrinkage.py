@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cliquesim import _core
+
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 FLOOR = 3.0
 _CAPACITY = 4096
@@ -97,6 +99,7 @@ def time_direction(
     whiten: Callable[[float], _Matrix],
     grid: tuple[float, ...] = GRID,
     seed: int = 0,
+    threads: int = 0,
 ) -> ShrinkagePath | None:
     """Score every relative lambda of `grid`; None if the sample cannot tell.
 
@@ -112,7 +115,7 @@ def time_direction(
         chosen = np.random.default_rng(seed).choice(len(valid), _QUERIES, replace=False)
         queries = valid[np.sort(chosen)]
     same = groups[queries][:, None] == groups[valid][None, :]
-    per_query = np.stack([_direction(whiten(r), queries, valid, same, lag) for r in grid])
+    per_query = np.stack([_direction(whiten(r), queries, valid, same, lag, threads) for r in grid])
     scores = per_query.mean(axis=1)
     padded = np.pad(scores, 1, mode="edge")
     smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
@@ -139,10 +142,13 @@ def _direction(
     valid: NDArray[np.int64],
     same: NDArray[np.bool_],
     lag: int,
+    threads: int,
 ) -> NDArray[np.float64]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = rows / np.maximum(norms, np.finfo(np.float32).tiny)
-    similarity = unit[queries] @ unit[valid].T
+    similarity = np.empty((len(queries), len(valid)), np.float32)
+    columns, centre = np.ascontiguousarray(unit[valid].T), np.zeros(rows.shape[1], np.float32)
+    _core.project(unit[queries], centre, columns, similarity, threads, None)
     similarity[same] = -np.inf
     match = valid[similarity.argmax(axis=1)]
     right = np.zeros(len(queries))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cliquesim import _core
 from cliquesim._device import check_device
+from cliquesim._mapped import is_mapped, release
 from cliquesim._validation import as_count, as_threads
 from cliquesim.errors import InputError
 
@@ -55,7 +56,8 @@ def hog(
     Parameters
     ----------
     images : uint8 array, (N, H, W, 3) RGB or (N, H, W) grey
-        May be memory-mapped, read-only or not contiguous; it is never copied as a whole.
+        May be memory-mapped, read-only or not contiguous; it is never copied as a whole, and of a
+        mapped array 64 MiB at a time are in memory.
     cell_size : int
         Side of a cell in pixels.
     num_threads : int, optional
@@ -90,10 +92,12 @@ def hog(
     frames = _as_frames(images)
     shape = (frames.shape[0], *hog_shape(frames.shape[1], frames.shape[2], cell_size), HOG_CHANNELS)
     features = np.empty(shape, np.float32) if out is None else _check_out(out, shape)
-    for start, stop in _chunks(frames):
+    for start, stop in _chunks(frames, features):
         chunk = np.ascontiguousarray(frames[start:stop])
         report = _part(progress, start / len(frames), stop / len(frames))
         _core.hog(chunk, features[start:stop], cell_size, threads, report)
+        release(frames[:stop])  # a fault may bring back what lies before
+        release(features[:stop])
     return features if out is None else out
 
 
@@ -122,11 +126,11 @@ def _check_out(out: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.f
     return array
 
 
-def _chunks(frames: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """All frames at once, or blocks to copy if the array is not contiguous."""
+def _chunks(frames: NDArray[np.uint8], features: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
+    """All frames at once, or blocks where they have to be copied or come from or go to a file."""
     step = max(1, len(frames))
-    if not frames.flags.c_contiguous:
-        step = max(1, _CHUNK_BYTES // max(1, frames[0].nbytes)) if len(frames) else 1
+    if len(frames) and (not frames.flags.c_contiguous or is_mapped(frames) or is_mapped(features)):
+        step = max(1, _CHUNK_BYTES // max(1, frames[0].nbytes))
     for start in range(0, len(frames), step):
         yield start, min(start + step, len(frames))
 

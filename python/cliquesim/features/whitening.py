@@ -9,9 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliquesim import _core
-from cliquesim._validation import as_choice, as_groups, as_real, as_threads
+from cliquesim._validation import as_choice, as_count, as_groups, as_real, as_threads
 from cliquesim.errors import InputError
-from cliquesim.features._moments import Moments, Progress, factorise, float32_chunks, part
+from cliquesim.features._moments import (
+    Moments,
+    Progress,
+    check_row,
+    float32_chunks,
+    part,
+    principal_projection,
+    triangular_projection,
+)
 from cliquesim.features._shrinkage import (
     FLOOR,
     ShrinkagePath,
@@ -20,8 +28,16 @@ from cliquesim.features._shrinkage import (
     time_direction,
 )
 
-_PARAMETERS = ("estimator", "shrinkage", "common_mean", "num_threads")
-_FITTED = ("mean_", "covariance_", "shrinkage_", "relative_shrinkage_", "shrinkage_path_")
+_PARAMETERS = ("estimator", "shrinkage", "common_mean", "n_components", "num_threads")
+_FITTED = (
+    "mean_",
+    "covariance_",
+    "shrinkage_",
+    "relative_shrinkage_",
+    "shrinkage_path_",
+    "n_components_",
+    "kept_variance_",
+)
 
 
 class Whitening:
@@ -46,6 +62,11 @@ class Whitening:
         of density regularise far too little for retrieval.
     common_mean : bool
         Only for "stationary": one mean for all cells instead of one for each.
+    n_components : int or float, optional
+        Project to that many principal directions of Sigma, or, for a number between 0 and 1, to the
+        fewest that keep this share of its variance. Then ``phi = (Lambda + lambda I)^-1/2 U^T
+        (h - mu)``, with U the leading eigenvectors, and phi_i . phi_j is the LDA-HOG similarity
+        without the weakest directions. lambda is chosen for all directions.
     num_threads : int, optional
         All processors of this process by default; results do not depend on it.
 
@@ -60,6 +81,11 @@ class Whitening:
         lambda / mean eigenvalue of `covariance_`.
     shrinkage_path_ : ShrinkagePath or None
         What "auto" compared: `criterion`, `relative_shrinkage`, `score`, `chosen`.
+    n_components_ : int
+        Dimensions of phi, K.
+    kept_variance_ : float
+        Share of the trace of `covariance_` in the directions that were kept; 1 without
+        `n_components`.
     n_rows_ : int
 
     Examples
@@ -77,6 +103,8 @@ class Whitening:
     shrinkage_: float
     relative_shrinkage_: float
     shrinkage_path_: ShrinkagePath | None
+    n_components_: int
+    kept_variance_: float
 
     def __init__(
         self,
@@ -84,11 +112,13 @@ class Whitening:
         shrinkage: str | float = "auto",
         common_mean: bool = False,
         num_threads: int | None = None,
+        n_components: int | float | None = None,
     ) -> None:
         self.estimator = estimator
         self.shrinkage = shrinkage
         self.common_mean = common_mean
         self.num_threads = num_threads
+        self.n_components = n_components
         self._forget()
 
     def _forget(self) -> None:
@@ -99,7 +129,7 @@ class Whitening:
         self._outdate()
 
     def _outdate(self) -> None:
-        self._factor: NDArray[np.float32] | None = None
+        self._projection: NDArray[np.float32] | None = None
         for name in _FITTED:
             self.__dict__.pop(name, None)
 
@@ -180,7 +210,7 @@ class Whitening:
         self._check_params()
         array = self._as_rows(X)
         labels = as_groups(groups, len(array))
-        if self._factor is not None and self._moments is None:
+        if self._projection is not None and self._moments is None:
             raise InputError("a Whitening from from_state cannot be fitted further; call fit")
         if len(array) == 0:
             return self
@@ -206,6 +236,16 @@ class Whitening:
                 raise InputError(f"shrinkage must be 'auto' or a number, got {self.shrinkage!r}")
             as_real(self.shrinkage, "shrinkage", minimum=0.0)
         as_threads(self.num_threads)
+        if self.n_components is not None:
+            if isinstance(self.n_components, float):
+                as_real(self.n_components, "n_components", minimum=0.0)
+                if not 0 < self.n_components < 1:
+                    raise InputError(
+                        "n_components must be a whole number or a share between 0 and 1, "
+                        f"got {self.n_components}"
+                    )
+            else:
+                as_count(self.n_components, "n_components", minimum=1)
         if self.common_mean and self.estimator != "stationary":
             raise InputError("common_mean=True needs estimator='stationary'")
 
@@ -236,8 +276,8 @@ class Whitening:
         return int(np.prod(self._shape))
 
     def _finish(self) -> None:
-        """Covariance, lambda and Cholesky factor from the moments."""
-        if self._factor is not None:
+        """Covariance, lambda and projection from the moments."""
+        if self._projection is not None:
             return
         if self._moments is None:
             raise InputError("this Whitening is not fitted; call fit first")
@@ -263,16 +303,34 @@ class Whitening:
             relative = path.chosen
         else:
             relative = float(self.shrinkage)
-        factor = factorise(covariance, relative * mean_eigenvalue, threads)
-        if factor is None:
+        projection, kept = self._project(covariance, relative * mean_eigenvalue)
+        if projection is None:
             raise InputError(
                 f"the covariance of {self.n_rows_} rows in {len(mean)} dimensions is singular; "
                 f"shrinkage={relative:g} must be larger"
+                + ("" if self.n_components is None else ", or n_components smaller")
             )
-        self.mean_, self.covariance_, self._factor = mean, covariance, factor
+        self.mean_, self.covariance_, self._projection = mean, covariance, projection
+        self.n_components_, self.kept_variance_ = projection.shape[1], kept
         self.shrinkage_ = relative * mean_eigenvalue
         self.relative_shrinkage_ = relative
         self.shrinkage_path_ = path
+
+    def _project(
+        self, covariance: NDArray[np.float64], ridge: float
+    ) -> tuple[NDArray[np.float32] | None, float]:
+        """P with phi = (h - mu) P, and the share of the variance that it keeps."""
+        if self.n_components is None:
+            threads = as_threads(self.num_threads)
+            return triangular_projection(covariance, ridge, threads), 1.0
+        count = self.n_components
+        if not isinstance(count, float):
+            count = int(count)
+            if count > len(covariance):
+                raise InputError(
+                    f"n_components={count} is more than the {len(covariance)} dimensions of X"
+                )
+        return principal_projection(covariance, ridge, count)
 
     def _choose(
         self,
@@ -285,12 +343,13 @@ class Whitening:
         rows, groups, stretches = self._sample.stack()
 
         def whiten(relative: float) -> NDArray[np.float32]:
-            factor = factorise(covariance, relative * mean_eigenvalue, as_threads(self.num_threads))
-            assert factor is not None
-            return self._apply(rows, mean, factor)
+            ridge = relative * mean_eigenvalue
+            projection = triangular_projection(covariance, ridge, as_threads(self.num_threads))
+            assert projection is not None
+            return self._apply(rows, mean, projection)
 
         if self._sample.has_groups:
-            path = time_direction(groups, stretches, whiten)
+            path = time_direction(groups, stretches, whiten, threads=as_threads(self.num_threads))
             if path is not None:
                 return path
         optimum = ledoit_wolf(rows - mean.astype(np.float32), stretches, covariance, self.n_rows_)
@@ -309,7 +368,7 @@ class Whitening:
 
         Returns
         -------
-        float32 array (N, D)
+        float32 array (N, D), or (N, K) with ``n_components``
 
         Raises
         ------
@@ -317,9 +376,9 @@ class Whitening:
             Not fitted, another descriptor shape than in `fit`, or NaN or inf.
         """
         self._finish()
-        assert self._factor is not None
+        assert self._projection is not None
         array = self._as_rows(X)
-        return self._apply(array, self.mean_, self._factor, progress)
+        return self._apply(array, self.mean_, self._projection, progress)
 
     def fit_transform(
         self,
@@ -334,15 +393,16 @@ class Whitening:
         self,
         array: NDArray[Any],
         mean: NDArray[np.float64],
-        factor: NDArray[np.float32],
+        projection: NDArray[np.float32],
         progress: Progress = None,
     ) -> NDArray[np.float32]:
-        out = np.empty(array.shape, np.float32)
+        out = np.empty((len(array), projection.shape[1]), np.float32)
         centre, threads = mean.astype(np.float32), as_threads(self.num_threads)
         for start, chunk in float32_chunks(array):
             stop = start + len(chunk)
             report = part(progress, start / len(array), stop / len(array))
-            _core.whiten(chunk, centre, factor, out[start:stop], threads, report)
+            broken = _core.project(chunk, centre, projection, out[start:stop], threads, report)
+            check_row(broken, start, chunk)
         return out
 
     # keeping it
@@ -362,15 +422,16 @@ class Whitening:
             "criterion": None if path is None else path.criterion,
             "path_relative_shrinkage": np.array([] if path is None else path.relative_shrinkage),
             "path_score": np.array([] if path is None else path.score),
+            "kept_variance": self.kept_variance_,
             "mean": self.mean_,
-            "factor": self._factor,
+            "projection": self._projection,
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Whitening:
         """The inverse of `state_dict`. It transforms; it cannot be fitted further by partial_fit.
 
-        The covariance may be left out: transforming needs the factor alone.
+        The covariance may be left out: transforming needs the projection alone.
 
         Raises
         ------
@@ -386,7 +447,8 @@ class Whitening:
                 whitening.covariance_ = np.asarray(state["covariance"], np.float64)
             whitening.shrinkage_ = float(state["shrinkage"])
             whitening.relative_shrinkage_ = float(state["relative_shrinkage"])
-            factor = np.ascontiguousarray(state["factor"], np.float32)
+            whitening.kept_variance_ = float(state["kept_variance"])
+            projection = np.ascontiguousarray(state["projection"], np.float32)
             whitening.shrinkage_path_ = None
             if state["criterion"] is not None:
                 whitening.shrinkage_path_ = ShrinkagePath(
@@ -397,11 +459,16 @@ class Whitening:
                 )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is not the state of a Whitening: {error}") from error
-        square = (whitening._dimensions, whitening._dimensions)
-        if factor.shape != square or whitening.mean_.shape != square[:1]:
+        dimensions = whitening._dimensions
+        if (
+            projection.ndim != 2
+            or len(projection) != dimensions
+            or whitening.mean_.shape != (dimensions,)
+        ):
             raise InputError(
-                f"the state of a Whitening has a factor of shape {factor.shape} and a mean of "
-                f"shape {whitening.mean_.shape} for descriptors of shape {whitening._shape}"
+                f"the state of a Whitening has a projection of shape {projection.shape} and a mean "
+                f"of shape {whitening.mean_.shape} for descriptors of shape {whitening._shape}"
             )
-        whitening._factor = factor
+        whitening.n_components_ = projection.shape[1]
+        whitening._projection = projection
         return whitening
