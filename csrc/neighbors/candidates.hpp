@@ -11,32 +11,41 @@
 
 namespace cliquesim {
 
-// Score and index in one integer: greater is better, by score first, then by smaller index. Tiles
+// Score and code in one integer: greater is better, by score first, then by smaller code. Tiles
 // come in any order, but the k greatest of a set of keys do not depend on it.
-inline std::uint64_t candidate_key(float score, std::int64_t index) {
+inline std::uint64_t candidate_key(float score, std::uint32_t code) {
     const auto bits = std::bit_cast<std::uint32_t>(score + 0.0f);  // -0 becomes +0
     const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return static_cast<std::uint64_t>(ordered) << 32 |
-           (0xffffffffu - static_cast<std::uint32_t>(index));
+    return static_cast<std::uint64_t>(ordered) << 32 | ~code;
 }
 
-inline float key_score(std::uint64_t key) {
-    const auto ordered = static_cast<std::uint32_t>(key >> 32);
-    return std::bit_cast<float>(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+// A row whose score lies within [lower, upper], both the score where it is known.
+struct Candidate {
+    float lower, upper;
+    std::uint32_t code;  // twice the row's index, and 1 more for its mirror image
+
+    bool exact() const { return lower == upper; }
+    std::uint64_t least_key() const { return candidate_key(lower, code); }
+    // A score in an interval may turn out to be the mirror image's.
+    std::uint64_t greatest_key() const { return candidate_key(upper, code & ~1u); }
+};
+
+inline std::uint32_t candidate_code(std::int64_t index, bool flipped) {
+    return static_cast<std::uint32_t>(index) << 1 | (flipped ? 1u : 0u);
 }
 
-inline std::int64_t key_index(std::uint64_t key) {
-    return static_cast<std::int64_t>(0xffffffffu - static_cast<std::uint32_t>(key));
-}
-
+// Keeps whatever may be among the k best of a row; k = 0 takes nothing. A row's buffer is half as
+// long again, so that selection is needed once per k/2 accepted candidates only.
 class CandidateTable {
   public:
-    // Keeps the k best of each row; k = 0 takes nothing. A row's buffer is half as long again, so
-    // that selection is needed once per k/2 accepted candidates only.
+    static std::int64_t capacity_of(std::int64_t k) {
+        return k > 0 ? k + std::max<std::int64_t>(16, k / 2) : 0;
+    }
+
     CandidateTable(std::int64_t rows, std::int64_t k)
         : k_(k),
-          capacity_(k > 0 ? k + std::max<std::int64_t>(16, k / 2) : 0),
-          keys_(static_cast<std::size_t>(rows * capacity_)),
+          capacity_(capacity_of(k)),
+          candidates_(static_cast<std::size_t>(rows * capacity_)),
           counts_(static_cast<std::size_t>(rows), 0),
           least_(static_cast<std::size_t>(rows),
                  k > 0 ? 0 : std::numeric_limits<std::uint64_t>::max()),
@@ -47,34 +56,60 @@ class CandidateTable {
     // Scores below a row's threshold cannot be among its k best; an equal score still can.
     const std::vector<float>& thresholds() const { return thresholds_; }
 
-    void push(std::int64_t row, std::uint64_t key) {
+    // resolve(row, candidates) replaces intervals by scores. It is called when so many intervals
+    // overlap that they fill the buffer.
+    template <typename Resolve>
+    void push(std::int64_t row, const Candidate& candidate, const Resolve& resolve) {
         const auto r = static_cast<std::size_t>(row);
-        if (key <= least_[r]) return;
-        std::uint64_t* keys = row_keys(row);
-        keys[counts_[r]++] = key;
+        if (candidate.greatest_key() < least_[r]) return;
+        candidates_[static_cast<std::size_t>(row * capacity_ + counts_[r]++)] = candidate;
         if (counts_[r] < capacity_) return;
-        std::nth_element(keys, keys + k_ - 1, keys + capacity_, std::greater<>());
-        counts_[r] = k_;
-        least_[r] = keys[k_ - 1];
-        thresholds_[r] = key_score(least_[r]);
+        select(row);
+        if (4 * (counts_[r] - k_) <= 3 * (capacity_ - k_)) return;
+        resolve(row, held(row));
+        select(row);
     }
 
-    // The row's best keys in order, at most k; ends the table's use for this row.
-    std::span<const std::uint64_t> sorted(std::int64_t row) {
-        std::uint64_t* keys = row_keys(row);
-        const std::int64_t count = counts_[static_cast<std::size_t>(row)];
-        std::sort(keys, keys + count, std::greater<>());
-        return {keys, static_cast<std::size_t>(std::min(count, k_))};
+    // The row's best in order, at most k; ends the table's use for this row.
+    template <typename Resolve>
+    std::span<const Candidate> sorted(std::int64_t row, const Resolve& resolve) {
+        if (counts_[static_cast<std::size_t>(row)] > k_) select(row);
+        resolve(row, held(row));
+        const std::span<Candidate> all = held(row);
+        std::sort(all.begin(), all.end(), better);
+        return all.first(std::min(all.size(), static_cast<std::size_t>(k_)));
     }
 
   private:
-    std::uint64_t* row_keys(std::int64_t row) { return keys_.data() + row * capacity_; }
+    static bool better(const Candidate& a, const Candidate& b) {
+        return a.least_key() > b.least_key();
+    }
+
+    std::span<Candidate> held(std::int64_t row) {
+        return {candidates_.data() + row * capacity_,
+                static_cast<std::size_t>(counts_[static_cast<std::size_t>(row)])};
+    }
+
+    // Whoever is certainly worse than k others goes.
+    void select(std::int64_t row) {
+        const auto r = static_cast<std::size_t>(row);
+        const std::span<Candidate> all = held(row);
+        const auto last = all.begin() + (k_ - 1);
+        std::nth_element(all.begin(), last, all.end(), better);
+        const std::uint64_t least = last->least_key();
+        const auto end = std::partition(last + 1, all.end(), [&](const Candidate& candidate) {
+            return candidate.greatest_key() >= least;
+        });
+        counts_[r] = end - all.begin();
+        least_[r] = least;
+        thresholds_[r] = last->lower;
+    }
 
     std::int64_t k_;
     std::int64_t capacity_;
-    std::vector<std::uint64_t> keys_;
+    std::vector<Candidate> candidates_;
     std::vector<std::int64_t> counts_;
-    std::vector<std::uint64_t> least_;  // the k-th best key once it is known
+    std::vector<std::uint64_t> least_;  // the k-th best least_key once it is known
     std::vector<float> thresholds_;     // its score
 };
 

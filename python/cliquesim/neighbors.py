@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,12 +30,23 @@ class Neighbors:
         Rows of X, least similar first, likewise.
     bottom_similarities : (M, n_bottom) float32
         Their similarities; +inf where `bottom_indices` is -1.
+    flips : (M, k) bool, or None without `mirrored`
+        Whether the neighbour is the mirror image.
+    bottom_flips : (M, n_bottom) bool, or None
+        Likewise.
+    info : dict
+        `products` ("int16" or "float32") and the `instructions` that made them; `error_bound` of an
+        int16 similarity as a share of the two rows' lengths; `tiles`, and how many of them were
+        `float32_tiles`; `recomputed` single products; `memory_bytes` held beside input and output.
     """
 
     indices: NDArray[np.int64]
     similarities: NDArray[np.float32]
     bottom_indices: NDArray[np.int64]
     bottom_similarities: NDArray[np.float32]
+    flips: NDArray[np.bool_] | None = None
+    bottom_flips: NDArray[np.bool_] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 def neighbors(
@@ -51,13 +63,19 @@ def neighbors(
     queries: ArrayLike | None = None,
     query_groups: ArrayLike | None = None,
     sequences: ArrayLike | None = None,
+    mirrored: ArrayLike | None = None,
+    precision: str = "auto",
+    memory_limit: int | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Neighbors:
     """Exact k most similar and n_bottom least similar rows of every row.
 
-    All pairs are compared, tile by tile; no N x N array is made. Memory: the descriptors, 12 (k +
-    n_bottom) bytes per row of candidates and as much of results. The result is the same to the last
-    bit for any number of threads.
+    All pairs are compared, tile by tile; no N x N array is made. Where the processor multiplies
+    int16 fast, int16 products with a proven bound on their error leave few pairs to compare in
+    float32. The result is the same to the last bit with and without, and for any number of threads.
+
+    Memory beside X and the result: a copy of X, or one and a half with int16 products and
+    correlation, and 18 (k + n_bottom) bytes per row of candidates.
 
     Parameters
     ----------
@@ -87,6 +105,15 @@ def neighbors(
     sequences : (N,) int array, optional
         Label per row within which Eq. (9) pools, where that is not `groups`: for example frames and
         their mirror images, which exclude each other but are two stretches of time.
+    mirrored : (N, D) array, optional
+        Descriptors m_j of the mirror images of the rows of X: s_ij is the greater one of x_i . x_j
+        and x_i . m_j, each of them pooled before they are compared. `flips` say which it is.
+    precision : {"auto", "float32", "int16"}
+        Which products find the candidates; "auto" takes int16 where it is faster. The result is
+        that of float32 in any case.
+    memory_limit : int, optional
+        Bytes that may be used beside X, `queries`, `mirrored` and the result. A smaller one may be
+        slower, as less is kept.
     progress : callable, optional
         Gets the share of the work that is done, 0 to 1.
 
@@ -98,7 +125,8 @@ def neighbors(
     ------
     InputError
         Wrong shape or type, NaN or inf (the row is named), rows so long that a similarity could
-        overflow float32, sequences that are not contiguous while pooling.
+        overflow float32, sequences that are not contiguous while pooling, a memory_limit that is
+        too small (it is said how much is needed).
 
     Examples
     --------
@@ -124,6 +152,10 @@ def neighbors(
             raise InputError("group_window has no meaning with queries: leave it out")
     elif query_groups is not None:
         raise InputError("query_groups needs queries")
+    if mirrored is not None:
+        mirrored = as_matrix(mirrored, "mirrored")
+        if mirrored.shape != X.shape:
+            raise InputError(f"mirrored must have shape {X.shape} as X has, got {mirrored.shape}")
     group_labels = as_groups(groups, n)
     query_labels = as_groups(query_groups, 0 if queries is None else len(queries), "query_groups")
     if group_window is not None:
@@ -142,6 +174,7 @@ def neighbors(
         found = _core.neighbors(
             X,
             queries,
+            mirrored,
             as_count(k, "k"),
             as_count(n_bottom, "n_bottom"),
             as_choice(metric, "metric", ("dot", "correlation")) == "correlation",
@@ -150,6 +183,8 @@ def neighbors(
             -1 if group_window is None else group_window,
             pool_radius,
             sequence_labels,
+            as_choice(precision, "precision", ("auto", "float32", "int16")),
+            0 if memory_limit is None else as_count(memory_limit, "memory_limit", 1),
             as_threads(num_threads),
             progress,
         )

@@ -12,6 +12,7 @@ _F32 = NDArray[np.float32]
 _F64 = NDArray[np.float64]
 _I64 = NDArray[np.int64]
 _I32 = NDArray[np.int32]
+_Bool = NDArray[np.bool_]
 
 simd_level: str
 
@@ -58,6 +59,7 @@ def whiten(
 def neighbors(
     corpus: _F32,
     queries: _F32 | None,
+    mirrored: _F32 | None,
     k: int,
     n_bottom: int,
     correlation: bool,
@@ -66,9 +68,11 @@ def neighbors(
     group_window: int,
     pool_radius: int,
     sequences: _I64 | None,
+    precision: str,
+    memory_limit: int,
     num_threads: int,
     progress: _Progress,
-) -> tuple[_I64, _F32, _I64, _F32]: ...
+) -> tuple[_I64, _F32, _I64, _F32, _Bool | None, _Bool | None, dict[str, Any]]: ...
 
 # --- linkage ---
 

@@ -1,0 +1,20 @@
+// What a search holds in memory, and which products it uses.
+#pragma once
+
+#include <cstdint>
+
+#include "neighbors/neighbors.hpp"
+#include "neighbors/similarity_tiles.hpp"
+
+namespace cliquesim {
+
+struct SearchPlan {
+    TilePlan tiles;
+    std::int64_t memory = 0;  // bytes
+};
+
+// Throws where the search is malformed, or where memory_limit is too small for any plan.
+SearchPlan plan_search(const NeighborSearch& search, std::int64_t k, std::int64_t n_bottom,
+                       int threads);
+
+}  // namespace cliquesim
