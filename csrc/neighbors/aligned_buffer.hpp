@@ -1,9 +1,14 @@
-// Memory that starts at a cache line and is not set to zero first.
+// Memory that starts at a cache line and is not set to zero first; large ones in large pages where
+// the system has them, as products walk through megabytes.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace cliquesim {
 
@@ -17,8 +22,12 @@ class AlignedBuffer {
     void reserve(std::int64_t size) {
         if (size <= size_) return;
         data_.reset();
-        data_.reset(static_cast<T*>(
-            ::operator new(static_cast<std::size_t>(size) * sizeof(T), std::align_val_t{line})));
+        const auto bytes = static_cast<std::size_t>(size) * sizeof(T);
+        const std::size_t align = bytes >= 2 * page ? page : line;
+        data_ = {static_cast<T*>(::operator new(bytes, std::align_val_t{align})), Release{align}};
+#if defined(__linux__)
+        if (align == page) static_cast<void>(madvise(data_.get(), bytes, MADV_HUGEPAGE));
+#endif
         size_ = size;
     }
 
@@ -26,9 +35,10 @@ class AlignedBuffer {
     std::int64_t size() const { return size_; }
 
   private:
-    static constexpr std::size_t line = 64;
+    static constexpr std::size_t line = 64, page = std::size_t{2} << 20;
     struct Release {
-        void operator()(T* data) const { ::operator delete(data, std::align_val_t{line}); }
+        std::size_t align = line;
+        void operator()(T* data) const { ::operator delete(data, std::align_val_t{align}); }
     };
 
     std::unique_ptr<T, Release> data_;

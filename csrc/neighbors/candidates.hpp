@@ -19,6 +19,11 @@ inline std::uint64_t candidate_key(float score, std::uint32_t code) {
     return static_cast<std::uint64_t>(ordered) << 32 | ~code;
 }
 
+inline float key_score(std::uint64_t key) {
+    const auto ordered = static_cast<std::uint32_t>(key >> 32);
+    return std::bit_cast<float>(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+}
+
 // A row whose score lies within [lower, upper], both the score where it is known.
 struct Candidate {
     float lower, upper;
@@ -34,12 +39,12 @@ inline std::uint32_t candidate_code(std::int64_t index, bool flipped) {
     return static_cast<std::uint32_t>(index) << 1 | (flipped ? 1u : 0u);
 }
 
-// Keeps whatever may be among the k best of a row; k = 0 takes nothing. A row's buffer is half as
-// long again, so that selection is needed once per k/2 accepted candidates only.
+// Keeps whatever may be among the k best of a row; k = 0 takes nothing. A row's buffer is as
+// large again, so that selection is needed once per k accepted candidates only.
 class CandidateTable {
   public:
     static std::int64_t capacity_of(std::int64_t k) {
-        return k > 0 ? k + std::max<std::int64_t>(16, k / 2) : 0;
+        return k > 0 ? k + std::max<std::int64_t>(16, k) : 0;
     }
 
     CandidateTable(std::int64_t rows, std::int64_t k)
@@ -70,11 +75,14 @@ class CandidateTable {
         select(row);
     }
 
-    // The row's best in order, at most k; ends the table's use for this row.
-    template <typename Resolve>
-    std::span<const Candidate> sorted(std::int64_t row, const Resolve& resolve) {
+    // What may be among the row's best, intervals too.
+    std::span<Candidate> remaining(std::int64_t row) {
         if (counts_[static_cast<std::size_t>(row)] > k_) select(row);
-        resolve(row, held(row));
+        return held(row);
+    }
+
+    // The row's best in order, at most k, once there are no intervals left.
+    std::span<const Candidate> sorted(std::int64_t row) {
         const std::span<Candidate> all = held(row);
         std::sort(all.begin(), all.end(), better);
         return all.first(std::min(all.size(), static_cast<std::size_t>(k_)));
@@ -94,15 +102,16 @@ class CandidateTable {
     void select(std::int64_t row) {
         const auto r = static_cast<std::size_t>(row);
         const std::span<Candidate> all = held(row);
-        const auto last = all.begin() + (k_ - 1);
-        std::nth_element(all.begin(), last, all.end(), better);
-        const std::uint64_t least = last->least_key();
-        const auto end = std::partition(last + 1, all.end(), [&](const Candidate& candidate) {
-            return candidate.greatest_key() >= least;
+        keys_.clear();
+        for (const Candidate& candidate : all) keys_.push_back(candidate.least_key());
+        const auto last = keys_.begin() + (k_ - 1);
+        std::nth_element(keys_.begin(), last, keys_.end(), std::greater<>());
+        const auto end = std::remove_if(all.begin(), all.end(), [&](const Candidate& candidate) {
+            return candidate.greatest_key() < *last;
         });
         counts_[r] = end - all.begin();
-        least_[r] = least;
-        thresholds_[r] = last->lower;
+        least_[r] = *last;
+        thresholds_[r] = key_score(*last);
     }
 
     std::int64_t k_;
@@ -111,6 +120,7 @@ class CandidateTable {
     std::vector<std::int64_t> counts_;
     std::vector<std::uint64_t> least_;  // the k-th best least_key once it is known
     std::vector<float> thresholds_;     // its score
+    std::vector<std::uint64_t> keys_;   // of one row, in selection
 };
 
 }  // namespace cliquesim

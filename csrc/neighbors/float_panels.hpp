@@ -6,6 +6,7 @@
 #include "common/matrix.hpp"
 #include "common/thread_pool.hpp"
 #include "neighbors/aligned_buffer.hpp"
+#include "neighbors/float_products.hpp"
 #include "neighbors/row_blocks.hpp"
 
 namespace cliquesim {
@@ -18,7 +19,7 @@ class FloatPanels {
         : rows_(rows), blocks_(blocks), standardize_(standardize) {}
 
     static std::int64_t kept_bytes(const RowBlocks& blocks, std::int64_t dimensions) {
-        return blocks.count() * blocks.edge() * dimensions * 4;
+        return blocks.count() * blocks.edge() * panel_depth(dimensions) * 4;
     }
 
     // Packs every block now; without this a block is packed whenever it is asked for.

@@ -11,14 +11,14 @@ namespace cliquesim {
 namespace {
 
 template <int Rows, int Panels>
-void micro_tile(const float* a, const float* b, std::int64_t depth, float* out,
-                std::int64_t stride) {
+void micro_tile(const float* a, const float* b, std::int64_t depth, std::int64_t chain,
+                float* out, std::int64_t stride) {
     const std::int64_t panel = depth * panel_rows;
-    for (std::int64_t begin = 0; begin < depth; begin += sum_block) {
+    for (std::int64_t begin = 0; begin < depth; begin += chain) {
         FloatLanes sum[Rows][Panels];
         for (auto& row : sum)
             for (auto& lanes : row) lanes = FloatLanes::zero();
-        const std::int64_t end = std::min(begin + sum_block, depth) * panel_rows;
+        const std::int64_t end = (begin + chain) * panel_rows;
         for (std::int64_t d = begin * panel_rows; d < end; d += panel_rows) {
             FloatLanes cols[Panels];
             for (int p = 0; p < Panels; ++p) cols[p] = FloatLanes::load(b + p * panel + d);
@@ -35,60 +35,90 @@ void micro_tile(const float* a, const float* b, std::int64_t depth, float* out,
     }
 }
 
-// Two chains at a time: a chain alone would wait for its own additions.
-template <bool SameRow>
-void pair_chains(const float* const* a, const float* const* b, std::int64_t dimensions,
-                 float* out) {
-    alignas(64) float cols[2 * sum_block * panel_rows];
-    alignas(64) float rows[SameRow ? 1 : 2 * sum_block * panel_rows];
-    FloatLanes total = FloatLanes::zero();
-    for (std::int64_t begin = 0; begin < dimensions; begin += 2 * sum_block) {
-        const std::int64_t count = std::min(2 * sum_block, dimensions - begin);
-        pack_panel(b, begin, begin + count, cols);
-        if constexpr (!SameRow) pack_panel(a, begin, begin + count, rows);
-        FloatLanes sums[2] = {FloatLanes::zero(), FloatLanes::zero()};
-        const auto step = [&](FloatLanes& sum, std::int64_t d) {
-            const FloatLanes row = SameRow ? FloatLanes::broadcast(a[0][begin + d])
-                                           : FloatLanes::load(rows + (SameRow ? 0 : d * panel_rows));
-            sum.add_product(row, FloatLanes::load(cols + d * panel_rows));
-        };
-        const std::int64_t second = std::max<std::int64_t>(count - sum_block, 0);
-        for (std::int64_t d = 0; d < second; ++d) {
-            step(sums[0], d);
-            step(sums[1], d + sum_block);
-        }
-        for (std::int64_t d = second; d < std::min(sum_block, count); ++d) step(sums[0], d);
-        total = begin == 0 ? sums[0] : total + sums[0];
-        if (second > 0) total = total + sums[1];
+// A row's 16 numbers from d on; zeros beyond its end.
+FloatLanes load_part(const float* row, std::int64_t d, std::int64_t dimensions) {
+    if (d + panel_rows <= dimensions) return FloatLanes::load(row + d);
+    alignas(64) float part[panel_rows] = {};
+    std::copy(row + d, row + dimensions, part);
+    return FloatLanes::load(part);
+}
+
+void pairs_of_lanes(const float* row, const float* const* cols, std::int64_t dimensions,
+                    float* out) {
+    FloatLanes sums[pair_group];
+    for (FloatLanes& sum : sums) sum = FloatLanes::zero();
+    std::int64_t d = 0;
+    for (; d + panel_rows <= dimensions; d += panel_rows) {
+        const FloatLanes part = FloatLanes::load(row + d);
+        for (int i = 0; i < pair_group; ++i) sums[i].add_product(part, FloatLanes::load(cols[i] + d));
     }
-    total.store(out);
+    if (d < dimensions) {
+        const FloatLanes part = load_part(row, d, dimensions);
+        for (int i = 0; i < pair_group; ++i)
+            sums[i].add_product(part, load_part(cols[i], d, dimensions));
+    }
+    alignas(64) float chains[pair_group][panel_rows];
+    for (int i = 0; i < pair_group; ++i) {
+        sums[i].store(chains[i]);
+        out[i] = chains[i][0];
+    }
+    for (int l = 1; l < panel_rows; ++l)
+        for (int i = 0; i < pair_group; ++i) out[i] += chains[i][l];
+}
+
+// The pairs are the lanes: a chain of a tile's register block, number by number.
+void pairs_of_one_chain(const float* row, const float* const* cols, std::int64_t dimensions,
+                        float* out) {
+    FloatLanes sum = FloatLanes::zero();
+    alignas(64) float parts[panel_rows] = {};
+    for (std::int64_t d = 0; d < dimensions; ++d) {
+        for (int i = 0; i < pair_group; ++i) parts[i] = cols[i][d];
+        sum.add_product(FloatLanes::broadcast(row[d]), FloatLanes::load(parts));
+    }
+    sum.store(parts);
+    std::copy(parts, parts + pair_group, out);
 }
 
 }  // namespace
 
 double product_error(std::int64_t dimensions) {
-    const double terms = static_cast<double>(std::min(dimensions, sum_block) +
-                                             dimensions / sum_block + 2);
+    const double terms =
+        static_cast<double>(chain_length(dimensions) + chain_count(dimensions) + 2);
     const double unit = std::numeric_limits<float>::epsilon();  // twice the rounding unit: products
     return terms * unit / (1 - terms * unit);
 }
 
-void float_tile(const float* a, const float* b, const TileShape& shape, float* out,
-                std::int64_t stride) {
+void pack_chains(const float* const* rows, std::int64_t dimensions, float* panel) {
+    if (chain_count(dimensions) == 1) {
+        pack_panel(rows, 0, dimensions, panel);
+        return;
+    }
+    const std::int64_t length = chain_length(dimensions);
+    alignas(64) float square[panel_rows * panel_rows];
+    for (std::int64_t t = 0; t < length; ++t) {
+        const std::int64_t begin = t * panel_rows;
+        const std::int64_t end = std::min(begin + panel_rows, dimensions);
+        std::fill(square + (end - begin) * panel_rows, square + panel_rows * panel_rows, 0.0f);
+        pack_panel(rows, begin, end, square);
+        for (std::int64_t l = 0; l < panel_rows; ++l)
+            FloatLanes::load(square + l * panel_rows).store(panel + (l * length + t) * panel_rows);
+    }
+}
+
+void float_tile(const float* a, const float* b, const TileShape& shape, std::int64_t chain,
+                float* out, std::int64_t stride) {
     for_each_micro_tile<float>(
         a, b, shape, out, stride,
         [&](const float* row, const float* cols, std::int64_t, std::int64_t, float* to) {
-            micro_tile<micro_rows, micro_panels>(row, cols, shape.depth, to, stride);
+            micro_tile<micro_rows, micro_panels>(row, cols, shape.depth, chain, to, stride);
         },
         [&](const float* row, const float* cols, std::int64_t, std::int64_t, float* to) {
-            micro_tile<micro_rows, 1>(row, cols, shape.depth, to, stride);
+            micro_tile<micro_rows, 1>(row, cols, shape.depth, chain, to, stride);
         });
 }
 
-void float_pairs(const float* const* a, const float* const* b, std::int64_t dimensions,
-                 float* out) {
-    const bool same_row = std::all_of(a, a + panel_rows, [&](const float* p) { return p == a[0]; });
-    (same_row ? pair_chains<true> : pair_chains<false>)(a, b, dimensions, out);
+void float_pairs(const float* row, const float* const* cols, std::int64_t dimensions, float* out) {
+    (chain_count(dimensions) == 1 ? pairs_of_one_chain : pairs_of_lanes)(row, cols, dimensions, out);
 }
 
 }  // namespace cliquesim

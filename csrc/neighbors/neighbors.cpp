@@ -26,7 +26,6 @@ struct BlockLists {
     BlockLists(std::int64_t rows, std::int64_t k, std::int64_t n_bottom)
         : top(rows, k), bottom(rows, n_bottom) {}
 
-    // Returns how many rows have full lists.
     void copy_bounds(Bounds& bounds) {
         const std::lock_guard lock(mutex);
         std::copy(top.thresholds().begin(), top.thresholds().end(), bounds.top.begin());
@@ -43,6 +42,12 @@ struct Workspace {
     SimilarityTiles::Scratch tile;
     TileScan scan;
 };
+
+void add_unresolved(std::int64_t row, std::span<Candidate> candidates, float sign,
+                    std::vector<SimilarityTiles::Unresolved>& out) {
+    for (Candidate& candidate : candidates)
+        if (!candidate.exact()) out.push_back({row, &candidate, sign});
+}
 
 class NeighborFinder {
   public:
@@ -62,17 +67,22 @@ class NeighborFinder {
     bool worth_a_try(const TileScan& scan, std::int64_t rows, std::int64_t cols);
     void take(std::int64_t block, Found& found);
     std::int64_t first_row(std::int64_t block) const { return tiles_.row_blocks().begin(block); }
-    // What the tables call to turn intervals into similarities.
+    // What the tables call when too many intervals overlap.
     auto resolver(std::int64_t block, float sign) {
         return [this, block, sign](std::int64_t row, std::span<Candidate> candidates) {
-            recomputed_ += tiles_.resolve(first_row(block) + row, candidates, sign);
+            std::vector<SimilarityTiles::Unresolved> unresolved;
+            add_unresolved(first_row(block) + row, candidates, sign, unresolved);
+            recomputed_ += tiles_.resolve(unresolved);
         };
     }
+    void resolve_blocks(std::int64_t begin, std::int64_t end);
+    void write_block(std::int64_t block, const NeighborLists& out);
 
     NeighborSearch search_;
     ThreadPool pool_;
     SearchPlan plan_;
     SimilarityTiles tiles_;
+    std::int64_t k_ = 0, n_bottom_ = 0;
     std::vector<std::unique_ptr<BlockLists>> lists_;
     std::atomic<std::int64_t> tried_{0}, failed_{0}, exact_tiles_{0}, recomputed_{0};
 };
@@ -85,9 +95,10 @@ NeighborFinder::NeighborFinder(const NeighborSearch& search, std::int64_t k, std
       tiles_(search, plan_.tiles, pool_) {
     const RowBlocks& blocks = tiles_.row_blocks();
     const std::int64_t most = search.corpus.rows - (tiles_.symmetric() ? 1 : 0);
+    k_ = std::min(k, most);
+    n_bottom_ = std::min(n_bottom, most);
     for (std::int64_t block = 0; block < blocks.count(); ++block)
-        lists_.push_back(std::make_unique<BlockLists>(blocks.size(block), std::min(k, most),
-                                                      std::min(n_bottom, most)));
+        lists_.push_back(std::make_unique<BlockLists>(blocks.size(block), k_, n_bottom_));
 }
 
 void NeighborFinder::run() {
@@ -133,7 +144,7 @@ void NeighborFinder::process(std::int64_t row_block, std::int64_t col_block, Ser
     scan.col_bounds.close(cols);
     if (serves != Serves::cols)
         lists_[static_cast<std::size_t>(row_block)]->copy_bounds(scan.row_bounds);
-    if (serves != Serves::rows)
+    if (serves == Serves::cols || (serves == Serves::both && row_block != col_block))
         lists_[static_cast<std::size_t>(col_block)]->copy_bounds(scan.col_bounds);
     const auto is_excluded = [this](std::int64_t row, std::int64_t col) {
         return excluded(row, col);
@@ -150,8 +161,10 @@ void NeighborFinder::process(std::int64_t row_block, std::int64_t col_block, Ser
         scan.row_found.clear();
         scan.col_found.clear();
         ++exact_tiles_;
-        scan.run(tiles_.tile(row_block, col_block, serves, false, workspace.tile),
-                 std::numeric_limits<std::size_t>::max(), is_excluded);
+        const SimilarityTile tile =
+            tiles_.tile(row_block, col_block, serves, false, workspace.tile);
+        scan.seed(tile, k_, n_bottom_, is_excluded);
+        scan.run(tile, std::numeric_limits<std::size_t>::max(), is_excluded);
     }
     take(row_block, scan.row_found);
     take(col_block, scan.col_found);
@@ -197,18 +210,37 @@ std::span<bool> flips_of(MatrixView<bool> flips, std::int64_t row) {
     return flips.data == nullptr ? std::span<bool>() : flips.row_span(row);
 }
 
-void NeighborFinder::write(const NeighborLists& out) {
-    const RowBlocks& blocks = tiles_.row_blocks();
-    pool_.parallel_for(blocks.count(), [&](std::int64_t block, int) {
+// What is left of the intervals, several blocks at a time.
+void NeighborFinder::resolve_blocks(std::int64_t begin, std::int64_t end) {
+    std::vector<SimilarityTiles::Unresolved> unresolved;
+    for (std::int64_t block = begin; block < end; ++block) {
         BlockLists& lists = *lists_[static_cast<std::size_t>(block)];
-        for (std::int64_t a = 0; a < blocks.size(block); ++a) {
-            const std::int64_t row = blocks.begin(block) + a;
-            write_row(lists.top.sorted(a, resolver(block, 1.0f)), out.indices.row_span(row),
-                      out.similarities.row_span(row), flips_of(out.flips, row), 1.0f);
-            write_row(lists.bottom.sorted(a, resolver(block, -1.0f)),
-                      out.bottom_indices.row_span(row), out.bottom_similarities.row_span(row),
-                      flips_of(out.bottom_flips, row), -1.0f);
+        for (std::int64_t a = 0; a < tiles_.row_blocks().size(block); ++a) {
+            add_unresolved(first_row(block) + a, lists.top.remaining(a), 1.0f, unresolved);
+            add_unresolved(first_row(block) + a, lists.bottom.remaining(a), -1.0f, unresolved);
         }
+    }
+    recomputed_ += tiles_.resolve(unresolved);
+}
+
+void NeighborFinder::write_block(std::int64_t block, const NeighborLists& out) {
+    BlockLists& lists = *lists_[static_cast<std::size_t>(block)];
+    for (std::int64_t a = 0; a < tiles_.row_blocks().size(block); ++a) {
+        const std::int64_t row = first_row(block) + a;
+        write_row(lists.top.sorted(a), out.indices.row_span(row), out.similarities.row_span(row),
+                  flips_of(out.flips, row), 1.0f);
+        write_row(lists.bottom.sorted(a), out.bottom_indices.row_span(row),
+                  out.bottom_similarities.row_span(row), flips_of(out.bottom_flips, row), -1.0f);
+    }
+}
+
+void NeighborFinder::write(const NeighborLists& out) {
+    constexpr std::int64_t together = 4;
+    const std::int64_t blocks = tiles_.row_blocks().count();
+    pool_.parallel_for((blocks + together - 1) / together, [&](std::int64_t group, int) {
+        const std::int64_t begin = group * together, end = std::min(begin + together, blocks);
+        resolve_blocks(begin, end);
+        for (std::int64_t block = begin; block < end; ++block) write_block(block, out);
     });
 }
 

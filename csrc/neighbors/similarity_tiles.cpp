@@ -32,6 +32,16 @@ std::vector<float> window_lengths(std::span<const float> lengths, const Sequence
     return longest;
 }
 
+// Below the diagonal as above it, square by square.
+void mirror_upper(float* values, std::int64_t stride, std::int64_t size) {
+    constexpr std::int64_t square = 16;
+    for (std::int64_t r = 0; r < size; r += square)
+        for (std::int64_t c = r; c < size; c += square)
+            for (std::int64_t a = r; a < std::min(r + square, size); ++a)
+                for (std::int64_t b = std::max(c, a + 1); b < std::min(c + square, size); ++b)
+                    values[b * stride + a] = values[a * stride + b];
+}
+
 }  // namespace
 
 SimilarityTiles::SimilarityTiles(const NeighborSearch& search, const TilePlan& plan,
@@ -109,7 +119,7 @@ SimilarityTiles::Products SimilarityTiles::products(const Side& row_side, std::i
     const std::int64_t edge = row_side.blocks.edge(), stride = col_side.blocks.edge();
     const std::int64_t cols = col_side.blocks.places(col_block);
     TileShape shape{row_side.blocks.places(row_block), (cols + panel_rows - 1) / panel_rows,
-                    search_.corpus.cols, upper_only};
+                    panel_depth(search_.corpus.cols), upper_only};
     AlignedBuffer<float>& to = halo_ > 0 ? scratch.products : scratch.pooled[slot];
     to.reserve(edge * stride + 2 * spare);
     float* out = to.data() + spare;
@@ -128,7 +138,7 @@ SimilarityTiles::Products SimilarityTiles::products(const Side& row_side, std::i
         const bool same = &row_side == &col_side && row_block == col_block;
         const float* cols_from =
             same ? rows : col_side.floats.block(col_block, scratch.col_panels);
-        float_tile(rows, cols_from, shape, out, stride);
+        float_tile(rows, cols_from, shape, chain_length(search_.corpus.cols), out, stride);
     }
     if (halo_ == 0) return {out, stride};
 
@@ -147,8 +157,9 @@ SimilarityTile SimilarityTiles::tile(std::int64_t row_block, std::int64_t col_bl
                                      bool int16, Scratch& scratch) const {
     const Side& rows = row_side();
     const bool upper_only = serves == Serves::both && symmetric_ && row_block == col_block;
-    Products found =
+    const Products found =
         products(rows, row_block, corpus_, col_block, upper_only, int16, 0, scratch);
+    if (upper_only) mirror_upper(found.values, found.stride, rows.blocks.size(row_block));
     SimilarityTile tile;
     tile.rows = rows.blocks.size(row_block);
     tile.cols = corpus_.blocks.size(col_block);
@@ -156,7 +167,6 @@ SimilarityTile SimilarityTiles::tile(std::int64_t row_block, std::int64_t col_bl
     tile.first_col = corpus_.blocks.begin(col_block);
     tile.stride = found.stride;
     tile.values = found.values;
-    tile.upper_only = upper_only;
     if (mirrored()) {
         const Products other =
             serves == Serves::cols
@@ -180,58 +190,73 @@ SimilarityTile SimilarityTiles::tile(std::int64_t row_block, std::int64_t col_bl
     return tile;
 }
 
-std::int64_t SimilarityTiles::resolve(std::int64_t row, std::span<Candidate> candidates,
-                                      float sign) const {
-    const Side& rows = row_side();
-    const Reach none{0, 0};
-    std::vector<const float*> left, right;
-    std::vector<float> values;
-    const auto window = [&](std::int64_t col) {
-        const Reach a = halo_ > 0 ? rows.reach[row] : none;
-        const Reach b = halo_ > 0 ? corpus_.reach[col] : none;
-        return Reach{smaller(a.before, b.before), smaller(a.after, b.after)};
-    };
-    for (const Candidate& candidate : candidates) {
-        if (candidate.exact()) continue;
-        const std::int64_t col = candidate.code >> 1;
-        const Reach reach = window(col);
-        for (const Side* side : {&corpus_, &mirrored_}) {
-            if (side->rows.data == nullptr) continue;
-            for (std::int32_t n = -reach.before; n <= reach.after; ++n) {
-                left.push_back(rows.rows.row(row + n));
-                right.push_back(side->rows.row(col + n));
-            }
-        }
-    }
-    const std::size_t count = left.size();
-    const std::size_t padded = (count + panel_rows - 1) / panel_rows * panel_rows;
-    left.resize(padded, count > 0 ? left[0] : nullptr);
-    right.resize(padded, count > 0 ? right[0] : nullptr);
-    values.resize(padded);
-    for (std::size_t at = 0; at < padded; at += panel_rows)
-        float_pairs(left.data() + at, right.data() + at, search_.corpus.cols, values.data() + at);
+Reach SimilarityTiles::window(std::int64_t row, std::int64_t col) const {
+    if (halo_ == 0) return {0, 0};
+    const Reach a = row_side().reach[row], b = corpus_.reach[col];
+    return {smaller(a.before, b.before), smaller(a.after, b.after)};
+}
 
-    const float* next = values.data();
-    const auto mean = [&](Reach reach) {
-        const std::int32_t frames = reach.before + reach.after + 1;
-        if (halo_ == 0) return *next++;
-        float sum = 0;
-        for (std::int32_t n = 0; n < frames; ++n) sum += *next++;
-        return sum * window_weight(frames);
+// Rows of X are read from memory once for many products: a chunk of columns stays in the
+// third-level cache while all rows have their turn.
+std::int64_t SimilarityTiles::resolve(std::vector<Unresolved>& unresolved) const {
+    constexpr std::int64_t chunk_bytes = 8 << 20;
+    const std::int64_t chunk = std::max<std::int64_t>(chunk_bytes / (4 * search_.corpus.cols), 1);
+    const auto place = [&](const Unresolved& one) {
+        return std::pair(static_cast<std::int64_t>(one.candidate->code >> 1) / chunk, one.row);
     };
-    for (Candidate& candidate : candidates) {
-        if (candidate.exact()) continue;
-        const std::int64_t col = candidate.code >> 1;
-        float value = mean(window(col));
-        bool flipped = false;
-        if (mirrored()) {
-            const float other = mean(window(col));
-            flipped = other > value;
-            if (flipped) value = other;
-        }
-        candidate = {sign * value, sign * value, candidate_code(col, flipped)};
+    std::sort(unresolved.begin(), unresolved.end(),
+              [&](const Unresolved& a, const Unresolved& b) { return place(a) < place(b); });
+    std::int64_t products = 0;
+    for (std::size_t begin = 0, end; begin < unresolved.size(); begin = end) {
+        end = begin + 1;
+        while (end < unresolved.size() && end < begin + pair_group &&
+               unresolved[end].row == unresolved[begin].row)
+            ++end;
+        products += resolve_group({unresolved.data() + begin, end - begin});
     }
-    return static_cast<std::int64_t>(count);
+    return products;
+}
+
+// At most pair_group candidates of one row.
+std::int64_t SimilarityTiles::resolve_group(std::span<Unresolved> group) const {
+    float plain[pair_group], others[pair_group];
+    std::int64_t products = group_means(corpus_, group, plain);
+    if (mirrored()) products += group_means(mirrored_, group, others);
+    for (std::size_t i = 0; i < group.size(); ++i) {
+        const bool flipped = mirrored() && others[i] > plain[i];
+        const float value = group[i].sign * (flipped ? others[i] : plain[i]);
+        Candidate& candidate = *group[i].candidate;
+        candidate = {value, value, candidate_code(candidate.code >> 1, flipped)};
+    }
+    return products;
+}
+
+std::int64_t SimilarityTiles::group_means(const Side& side, std::span<const Unresolved> group,
+                                          float* means) const {
+    const float* cols[pair_group];
+    float products[pair_group], sums[pair_group] = {};
+    Reach windows[pair_group], widest{0, 0};
+    for (std::size_t i = 0; i < group.size(); ++i) {
+        windows[i] = window(group[i].row, group[i].candidate->code >> 1);
+        widest.before = std::max(widest.before, windows[i].before);
+        widest.after = std::max(widest.after, windows[i].after);
+    }
+    for (std::int32_t n = -widest.before; n <= widest.after; ++n) {
+        const auto inside = [&](std::size_t i) {
+            return n >= -windows[i].before && n <= windows[i].after;
+        };
+        for (std::size_t i = 0; i < pair_group; ++i) {
+            const std::size_t one = i < group.size() ? i : 0;
+            cols[i] = side.rows.row((group[one].candidate->code >> 1) + (inside(one) ? n : 0));
+        }
+        float_pairs(row_side().rows.row(group[0].row + n), cols, search_.corpus.cols, products);
+        for (std::size_t i = 0; i < group.size(); ++i)
+            if (inside(i)) sums[i] += products[i];
+    }
+    for (std::size_t i = 0; i < group.size(); ++i)
+        means[i] = halo_ == 0 ? products[i]
+                              : sums[i] * window_weight(windows[i].before + windows[i].after + 1);
+    return static_cast<std::int64_t>(group.size()) * (widest.before + widest.after + 1);
 }
 
 }  // namespace cliquesim

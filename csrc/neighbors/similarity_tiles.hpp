@@ -34,6 +34,7 @@ class SimilarityTiles {
     // A mirrored similarity is s_ij = max(x_i . x_j, x_i . m_j): what a tile says of its rows'
     // neighbours is not what it says of its columns' then.
     enum class Serves { both, rows, cols };
+    // A block's tile with itself serves all it can through its rows.
 
     SimilarityTiles(const NeighborSearch& search, const TilePlan& plan, ThreadPool& pool);
 
@@ -48,8 +49,14 @@ class SimilarityTiles {
     SimilarityTile tile(std::int64_t row_block, std::int64_t col_block, Serves serves, bool int16,
                         Scratch& scratch) const;
 
-    // Replaces the intervals of a row's candidates by their similarities; sign -1: by the negative.
-    std::int64_t resolve(std::int64_t row, std::span<Candidate> candidates, float sign) const;
+    // Replaces intervals by similarities; gives how many products that took. For the negated
+    // similarities of a bottom list `sign` is -1.
+    struct Unresolved {
+        std::int64_t row;
+        Candidate* candidate;
+        float sign;
+    };
+    std::int64_t resolve(std::vector<Unresolved>& unresolved) const;
 
   private:
     struct Side {
@@ -62,7 +69,7 @@ class SimilarityTiles {
         std::vector<float> lengths;  // the longest row of each row's window
     };
     struct Products {
-        const float* values;
+        float* values;
         std::int64_t stride;
     };
 
@@ -70,6 +77,10 @@ class SimilarityTiles {
     void find_windows();
     void prepare(Side& side, const TilePlan& plan, ThreadPool& pool) const;
     bool round_to_int16(ThreadPool& pool);
+    Reach window(std::int64_t row, std::int64_t col) const;
+    std::int64_t resolve_group(std::span<Unresolved> group) const;
+    std::int64_t group_means(const Side& side, std::span<const Unresolved> group,
+                             float* means) const;
     Products products(const Side& row_side, std::int64_t row_block, const Side& col_side,
                       std::int64_t col_block, bool upper_only, bool int16, int slot,
                       Scratch& scratch) const;

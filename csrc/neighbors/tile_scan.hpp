@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct Bounds {
 };
 
 struct FoundCandidate {
-    std::int64_t row;  // within its block
+    std::int32_t row;  // within its block
     Candidate candidate;
 };
 
@@ -47,7 +48,6 @@ struct SimilarityTile {
     std::int64_t rows = 0, cols = 0;
     std::int64_t first_row = 0, first_col = 0;  // their indices
     const float* plain = nullptr;  // `stride` too; where a value is greater, it is the mirror's
-    bool upper_only = false;       // columns > rows alone
     float margin = 0;
     float least_margin = 0;
     const float* row_lengths = nullptr;
@@ -78,6 +78,26 @@ class TileScan {
     Bounds row_bounds, col_bounds;
     Found row_found, col_found;
 
+    // Rows whose lists are not full yet get bounds from the tile itself, which must be exact: its k
+    // best are as good a bound as any k.
+    template <typename Excluded>
+    void seed(const SimilarityTile& tile, std::int64_t k, std::int64_t n_bottom,
+              const Excluded& excluded) {
+        for (std::int64_t a = 0; a < tile.rows; ++a) {
+            float& top = row_bounds.top[static_cast<std::size_t>(a)];
+            float& bottom = row_bounds.bottom[static_cast<std::size_t>(a)];
+            const bool open_top = top == -std::numeric_limits<float>::infinity();
+            const bool open_bottom = bottom == std::numeric_limits<float>::infinity();
+            if (!open_top && !open_bottom) continue;
+            allowed_.clear();
+            for (std::int64_t b = 0; b < tile.cols; ++b)
+                if (!excluded(tile.first_row + a, tile.first_col + b))
+                    allowed_.push_back(tile.values[a * tile.stride + b]);
+            if (open_top) top = best(k, std::greater<>(), top);
+            if (open_bottom) bottom = best(n_bottom, std::less<>(), bottom);
+        }
+    }
+
     // Collects candidates, `excluded(row index, column index)` pairs left out. False once more than
     // `most` are found: the lists are of no use then.
     template <typename Excluded>
@@ -87,8 +107,7 @@ class TileScan {
             const float top = row_bounds.top[static_cast<std::size_t>(a)];
             const float bottom = row_bounds.bottom[static_cast<std::size_t>(a)];
             const float scaled = tile.margin == 0.0f ? 0.0f : tile.margin * tile.row_lengths[a];
-            const std::int64_t begin = tile.upper_only ? (a + 1) / width : 0;
-            for (std::int64_t s = begin; s * width < tile.cols; ++s) {
+            for (std::int64_t s = 0; s * width < tile.cols; ++s) {
                 const Strip& strip = strips_[static_cast<std::size_t>(s)];
                 const float margin = scaled * strip.length + tile.least_margin;
                 std::uint32_t mask =
@@ -98,7 +117,6 @@ class TileScan {
                 if (mask == 0) [[likely]]
                     continue;
                 if (tile.cols - s * width < width) mask &= (1u << (tile.cols - s * width)) - 1;
-                if (tile.upper_only && a >= s * width) mask &= ~0u << (a + 1 - s * width);
                 for (; mask != 0; mask &= mask - 1)
                     collect(tile, a, s * width + std::countr_zero(mask), excluded);
             }
@@ -114,6 +132,14 @@ class TileScan {
     struct Strip {
         float top, bottom, length;
     };
+
+    template <typename Better>
+    float best(std::int64_t place, const Better& better, float otherwise) {
+        if (place > static_cast<std::int64_t>(allowed_.size())) return otherwise;
+        const auto at = allowed_.begin() + (place - 1);
+        std::nth_element(allowed_.begin(), at, allowed_.end(), better);
+        return *at;
+    }
 
     void summarise_columns(const SimilarityTile& tile) {
         strips_.clear();
@@ -147,15 +173,17 @@ class TileScan {
         if (excluded(row, col)) return;
         const bool flipped =
             tile.plain != nullptr && margin == 0.0f && value > tile.plain[a * tile.stride + b];
+        const auto ra = static_cast<std::int32_t>(a), cb = static_cast<std::int32_t>(b);
         const std::uint32_t row_code = candidate_code(row, flipped);
         const std::uint32_t col_code = candidate_code(col, flipped);
-        if (row_top) row_found.top.push_back({a, {lower, upper, col_code}});
-        if (row_bottom) row_found.bottom.push_back({a, {-upper, -lower, col_code}});
-        if (col_top) col_found.top.push_back({b, {lower, upper, row_code}});
-        if (col_bottom) col_found.bottom.push_back({b, {-upper, -lower, row_code}});
+        if (row_top) row_found.top.push_back({ra, {lower, upper, col_code}});
+        if (row_bottom) row_found.bottom.push_back({ra, {-upper, -lower, col_code}});
+        if (col_top) col_found.top.push_back({cb, {lower, upper, row_code}});
+        if (col_bottom) col_found.bottom.push_back({cb, {-upper, -lower, row_code}});
     }
 
     std::vector<Strip> strips_;
+    std::vector<float> allowed_;  // of a row, in seed
 };
 
 }  // namespace cliquesim
