@@ -13,10 +13,13 @@ namespace cliquesim {
 
 // Score and code in one integer: greater is better, by score first, then by smaller code. Tiles
 // come in any order, but the k greatest of a set of keys do not depend on it.
-inline std::uint64_t candidate_key(float score, std::uint32_t code) {
+inline std::uint32_t ordered_score(float score) {
     const auto bits = std::bit_cast<std::uint32_t>(score + 0.0f);  // -0 becomes +0
-    const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return static_cast<std::uint64_t>(ordered) << 32 | ~code;
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+inline std::uint64_t candidate_key(float score, std::uint32_t code) {
+    return static_cast<std::uint64_t>(ordered_score(score)) << 32 | ~code;
 }
 
 inline float key_score(std::uint64_t key) {
@@ -68,8 +71,10 @@ class CandidateTable {
         const auto r = static_cast<std::size_t>(row);
         if (candidate.greatest_key() < least_[r]) return;
         candidates_[static_cast<std::size_t>(row * capacity_ + counts_[r]++)] = candidate;
-        if (counts_[r] < capacity_) return;
+        const bool first_bound = counts_[r] == k_ && least_[r] == 0;
+        if (counts_[r] < capacity_ && !first_bound) return;
         select(row);
+        if (first_bound) return;
         if (4 * (counts_[r] - k_) <= 3 * (capacity_ - k_)) return;
         resolve(row, held(row));
         select(row);
@@ -102,16 +107,35 @@ class CandidateTable {
     void select(std::int64_t row) {
         const auto r = static_cast<std::size_t>(row);
         const std::span<Candidate> all = held(row);
-        keys_.clear();
-        for (const Candidate& candidate : all) keys_.push_back(candidate.least_key());
-        const auto last = keys_.begin() + (k_ - 1);
-        std::nth_element(keys_.begin(), last, keys_.end(), std::greater<>());
+        const std::uint64_t least = kth_key(all);
         const auto end = std::remove_if(all.begin(), all.end(), [&](const Candidate& candidate) {
-            return candidate.greatest_key() < *last;
+            return candidate.greatest_key() < least;
         });
         counts_[r] = end - all.begin();
-        least_[r] = *last;
-        thresholds_[r] = key_score(*last);
+        least_[r] = least;
+        thresholds_[r] = key_score(least);
+    }
+
+    // The k-th greatest least_key: bit by bit, as counting what is not below a number has no
+    // branches to guess.
+    std::uint64_t kth_key(std::span<const Candidate> all) {
+        scores_.resize(all.size());
+        for (std::size_t i = 0; i < all.size(); ++i) scores_[i] = ordered_score(all[i].lower);
+        const auto not_below = [&](std::uint32_t limit) {
+            std::uint32_t count = 0;
+            for (const std::uint32_t score : scores_) count += score >= limit ? 1 : 0;
+            return static_cast<std::int64_t>(count);
+        };
+        std::uint32_t kth = 0;
+        for (std::uint32_t bit = 1u << 31; bit != 0; bit >>= 1)
+            if (not_below(kth | bit) >= k_) kth |= bit;
+        codes_.clear();
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (scores_[i] == kth) codes_.push_back(all[i].code);
+        const std::int64_t greater = kth == 0xffffffffu ? 0 : not_below(kth + 1);
+        const auto last = codes_.begin() + (k_ - greater - 1);
+        if (codes_.size() > 1) std::nth_element(codes_.begin(), last, codes_.end());
+        return static_cast<std::uint64_t>(kth) << 32 | ~*last;
     }
 
     std::int64_t k_;
@@ -120,7 +144,7 @@ class CandidateTable {
     std::vector<std::int64_t> counts_;
     std::vector<std::uint64_t> least_;  // the k-th best least_key once it is known
     std::vector<float> thresholds_;     // its score
-    std::vector<std::uint64_t> keys_;   // of one row, in selection
+    std::vector<std::uint32_t> scores_, codes_;  // of one row, in selection
 };
 
 }  // namespace cliquesim

@@ -152,7 +152,7 @@ void NeighborFinder::process(std::int64_t row_block, std::int64_t col_block, Ser
     bool done = false;
     if (tiles_.int16() && worth_a_try(scan, rows, cols)) {
         ++tried_;
-        const auto most = static_cast<std::size_t>(rows * cols / 4);
+        const auto most = static_cast<std::size_t>(rows * cols);
         done = scan.run(tiles_.tile(row_block, col_block, serves, true, workspace.tile), most,
                         is_excluded);
         if (!done) ++failed_;

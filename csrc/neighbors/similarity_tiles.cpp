@@ -198,27 +198,26 @@ Reach SimilarityTiles::window(std::int64_t row, std::int64_t col) const {
 
 // Rows of X are read from memory once for many products: a chunk of columns stays in the
 // third-level cache while all rows have their turn.
-std::int64_t SimilarityTiles::resolve(std::vector<Unresolved>& unresolved) const {
+std::int64_t SimilarityTiles::resolve(std::span<const Unresolved> unresolved) const {
     constexpr std::int64_t chunk_bytes = 8 << 20;
     const std::int64_t chunk = std::max<std::int64_t>(chunk_bytes / (4 * search_.corpus.cols), 1);
-    const auto place = [&](const Unresolved& one) {
-        return std::pair(static_cast<std::int64_t>(one.candidate->code >> 1) / chunk, one.row);
-    };
-    std::sort(unresolved.begin(), unresolved.end(),
-              [&](const Unresolved& a, const Unresolved& b) { return place(a) < place(b); });
+    std::vector<std::vector<Unresolved>> chunks(
+        static_cast<std::size_t>(search_.corpus.rows / chunk + 1));
+    for (const Unresolved& one : unresolved)
+        chunks[static_cast<std::size_t>((one.candidate->code >> 1) / chunk)].push_back(one);
     std::int64_t products = 0;
-    for (std::size_t begin = 0, end; begin < unresolved.size(); begin = end) {
-        end = begin + 1;
-        while (end < unresolved.size() && end < begin + pair_group &&
-               unresolved[end].row == unresolved[begin].row)
-            ++end;
-        products += resolve_group({unresolved.data() + begin, end - begin});
-    }
+    for (std::vector<Unresolved>& all : chunks)
+        for (std::size_t begin = 0, end; begin < all.size(); begin = end) {
+            end = begin + 1;
+            while (end < all.size() && end < begin + pair_group && all[end].row == all[begin].row)
+                ++end;
+            products += resolve_group({all.data() + begin, end - begin});
+        }
     return products;
 }
 
 // At most pair_group candidates of one row.
-std::int64_t SimilarityTiles::resolve_group(std::span<Unresolved> group) const {
+std::int64_t SimilarityTiles::resolve_group(std::span<const Unresolved> group) const {
     float plain[pair_group], others[pair_group];
     std::int64_t products = group_means(corpus_, group, plain);
     if (mirrored()) products += group_means(mirrored_, group, others);

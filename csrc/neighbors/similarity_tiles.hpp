@@ -50,13 +50,13 @@ class SimilarityTiles {
                         Scratch& scratch) const;
 
     // Replaces intervals by similarities; gives how many products that took. For the negated
-    // similarities of a bottom list `sign` is -1.
+    // similarities of a bottom list `sign` is -1. Best given in the order of their rows.
     struct Unresolved {
         std::int64_t row;
         Candidate* candidate;
         float sign;
     };
-    std::int64_t resolve(std::vector<Unresolved>& unresolved) const;
+    std::int64_t resolve(std::span<const Unresolved> unresolved) const;
 
   private:
     struct Side {
@@ -78,7 +78,7 @@ class SimilarityTiles {
     void prepare(Side& side, const TilePlan& plan, ThreadPool& pool) const;
     bool round_to_int16(ThreadPool& pool);
     Reach window(std::int64_t row, std::int64_t col) const;
-    std::int64_t resolve_group(std::span<Unresolved> group) const;
+    std::int64_t resolve_group(std::span<const Unresolved> group) const;
     std::int64_t group_means(const Side& side, std::span<const Unresolved> group,
                              float* means) const;
     Products products(const Side& row_side, std::int64_t row_block, const Side& col_side,
