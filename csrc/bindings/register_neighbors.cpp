@@ -5,6 +5,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/stages.hpp"
+#include "neighbors/int16_products.hpp"
 #include "neighbors/neighbors.hpp"
 
 namespace cliquesim::bindings {
@@ -36,13 +37,11 @@ py::dict as_dict(const NeighborReport& report) {
     return info;
 }
 
-py::tuple neighbors(const Array<float>& corpus, const std::optional<Array<float>>& queries,
-                    const std::optional<Array<float>>& mirrored, std::int64_t k,
-                    std::int64_t n_bottom, bool correlation, const Labels& groups,
-                    const Labels& query_groups, std::int64_t group_window, std::int64_t pool_radius,
-                    const Labels& sequences, const std::string& precision,
-                    std::int64_t memory_limit, int num_threads, const py::object& progress) {
-    require(k >= 0 && n_bottom >= 0, "k and n_bottom must be at least 0");
+NeighborSearch search_of(const Array<float>& corpus, const std::optional<Array<float>>& queries,
+                         const std::optional<Array<float>>& mirrored, bool correlation,
+                         const Labels& groups, const Labels& query_groups,
+                         std::int64_t group_window, std::int64_t pool_radius,
+                         const Labels& sequences, std::int64_t memory_limit) {
     NeighborSearch search;
     search.corpus = matrix_view(corpus, "X");
     if (queries) search.queries = matrix_view(*queries, "queries");
@@ -53,9 +52,20 @@ py::tuple neighbors(const Array<float>& corpus, const std::optional<Array<float>
     search.group_window = group_window;
     search.pool_radius = pool_radius;
     search.sequences = labels_view(sequences, "sequences");
-    search.precision = precision_of(precision);
     search.memory_limit = memory_limit;
+    return search;
+}
 
+py::tuple neighbors(const Array<float>& corpus, const std::optional<Array<float>>& queries,
+                    const std::optional<Array<float>>& mirrored, std::int64_t k,
+                    std::int64_t n_bottom, bool correlation, const Labels& groups,
+                    const Labels& query_groups, std::int64_t group_window, std::int64_t pool_radius,
+                    const Labels& sequences, const std::string& precision,
+                    std::int64_t memory_limit, int num_threads, const py::object& progress) {
+    require(k >= 0 && n_bottom >= 0, "k and n_bottom must be at least 0");
+    NeighborSearch search = search_of(corpus, queries, mirrored, correlation, groups, query_groups,
+                                      group_window, pool_radius, sequences, memory_limit);
+    search.precision = precision_of(precision);
     const std::int64_t rows = queries ? search.queries.rows : search.corpus.rows;
     Array<std::int64_t> indices({rows, k});
     Array<float> similarities({rows, k});
@@ -73,15 +83,35 @@ py::tuple neighbors(const Array<float>& corpus, const std::optional<Array<float>
         out.flips = mutable_matrix_view(flips);
         out.bottom_flips = mutable_matrix_view(bottom_flips);
     }
-    const NeighborReport report =
-        run_kernel(num_threads, progress, [&](const Context& context) {
-            return find_neighbors(search, out, context);
-        });
+    const NeighborReport report = run_kernel(num_threads, progress, [&](const Context& context) {
+        return find_neighbors(search, out, context);
+    });
     const auto flips_or_none = [&](const Array<bool>& array) {
         return mirrored ? py::object(array) : py::object(py::none());
     };
     return py::make_tuple(indices, similarities, bottom_indices, bottom_similarities,
                           flips_or_none(flips), flips_or_none(bottom_flips), as_dict(report));
+}
+
+Array<float> similarity_quantiles(const Array<float>& corpus,
+                                  const std::optional<Array<float>>& queries,
+                                  const std::optional<Array<float>>& mirrored,
+                                  const Array<double>& probabilities, bool correlation,
+                                  const Labels& groups, const Labels& query_groups,
+                                  std::int64_t group_window, std::int64_t pool_radius,
+                                  const Labels& sequences, std::int64_t memory_limit,
+                                  int num_threads, const py::object& progress) {
+    const NeighborSearch search =
+        search_of(corpus, queries, mirrored, correlation, groups, query_groups, group_window,
+                  pool_radius, sequences, memory_limit);
+    const std::span<const double> levels = vector_view(probabilities, "quantiles");
+    Array<float> out({queries ? search.queries.rows : search.corpus.rows,
+                      static_cast<std::int64_t>(levels.size())});
+    const MatrixView<float> view = mutable_matrix_view(out);
+    run_kernel(num_threads, progress, [&](const Context& context) {
+        similarity_quantiles(search, levels, view, context);
+    });
+    return out;
 }
 
 }  // namespace
@@ -93,6 +123,15 @@ void register_neighbors(py::module_& module) {
                py::arg("query_groups").noconvert(), py::arg("group_window"), py::arg("pool_radius"),
                py::arg("sequences").noconvert(), py::arg("precision"), py::arg("memory_limit"),
                py::arg("num_threads"), py::arg("progress"));
+    module.def("similarity_quantiles", &similarity_quantiles, py::arg("corpus").noconvert(),
+               py::arg("queries").noconvert(), py::arg("mirrored").noconvert(),
+               py::arg("probabilities").noconvert(), py::arg("correlation"),
+               py::arg("groups").noconvert(), py::arg("query_groups").noconvert(),
+               py::arg("group_window"), py::arg("pool_radius"), py::arg("sequences").noconvert(),
+               py::arg("memory_limit"), py::arg("num_threads"), py::arg("progress"));
+    module.def("neighbor_products", [] { return std::string(int16_instructions()); });
+    module.def("has_vnni", &has_vnni);
+    module.def("_multiply_add_rate", &multiply_add_rate, py::arg("seconds"));
 }
 
 }  // namespace cliquesim::bindings

@@ -142,8 +142,8 @@ class CandidateTable {
     std::int64_t capacity_;
     std::vector<Candidate> candidates_;
     std::vector<std::int64_t> counts_;
-    std::vector<std::uint64_t> least_;  // the k-th best least_key once it is known
-    std::vector<float> thresholds_;     // its score
+    std::vector<std::uint64_t> least_;           // the k-th best least_key once it is known
+    std::vector<float> thresholds_;              // its score
     std::vector<std::uint32_t> scores_, codes_;  // of one row, in selection
 };
 

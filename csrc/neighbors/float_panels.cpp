@@ -26,7 +26,8 @@ const float* FloatPanels::block(std::int64_t block, AlignedBuffer<float>& scratc
 void FloatPanels::pack(std::int64_t block, float* out) const {
     const std::int64_t depth = rows_.cols;
     const std::vector<float> zeros(static_cast<std::size_t>(depth), 0.0f);
-    std::vector<float> standardized(static_cast<std::size_t>(standardize_ ? panel_rows * depth : 0));
+    std::vector<float> standardized(
+        static_cast<std::size_t>(standardize_ ? panel_rows * depth : 0));
     const MatrixView<float> copies(standardized.data(), panel_rows, depth);
     std::array<const float*, panel_rows> rows;
     for (std::int64_t place = 0; place < blocks_.places(block);

@@ -1,6 +1,7 @@
 #include "neighbors/float_products.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 
 #include "neighbors/micro_tiles.hpp"
@@ -11,8 +12,8 @@ namespace cliquesim {
 namespace {
 
 template <int Rows, int Panels>
-void micro_tile(const float* a, const float* b, std::int64_t depth, std::int64_t chain,
-                float* out, std::int64_t stride) {
+void micro_tile(const float* a, const float* b, std::int64_t depth, std::int64_t chain, float* out,
+                std::int64_t stride) {
     const std::int64_t panel = depth * panel_rows;
     for (std::int64_t begin = 0; begin < depth; begin += chain) {
         FloatLanes sum[Rows][Panels];
@@ -50,7 +51,8 @@ void pairs_of_lanes(const float* row, const float* const* cols, std::int64_t dim
     std::int64_t d = 0;
     for (; d + panel_rows <= dimensions; d += panel_rows) {
         const FloatLanes part = FloatLanes::load(row + d);
-        for (int i = 0; i < pair_group; ++i) sums[i].add_product(part, FloatLanes::load(cols[i] + d));
+        for (int i = 0; i < pair_group; ++i)
+            sums[i].add_product(part, FloatLanes::load(cols[i] + d));
     }
     if (d < dimensions) {
         const FloatLanes part = load_part(row, d, dimensions);
@@ -80,6 +82,31 @@ void pairs_of_one_chain(const float* row, const float* const* cols, std::int64_t
 }
 
 }  // namespace
+
+double multiply_add_rate(double seconds) {
+    using Clock = std::chrono::steady_clock;
+    constexpr int chains = micro_panels * micro_rows;  // as many as a tile has
+    constexpr std::int64_t steps = 1 << 16;
+    FloatLanes sums[chains];
+    for (FloatLanes& sum : sums) sum = FloatLanes::broadcast(1.0f);
+    const FloatLanes factor = FloatLanes::broadcast(-1e-6f);
+    double best = 0, kept = 0;
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+    do {
+        const auto begin = Clock::now();
+        for (std::int64_t i = 0; i < steps; ++i)
+            for (FloatLanes& sum : sums) sum.add_product(sum, factor);
+        const std::chrono::duration<double> took = Clock::now() - begin;
+        alignas(64) float out[panel_rows];
+        for (FloatLanes& sum : sums) {
+            sum.store(out);
+            kept += static_cast<double>(out[0]);
+            sum = FloatLanes::broadcast(1.0f);
+        }
+        best = std::max(best, 2.0 * chains * steps * panel_rows / took.count());
+    } while (Clock::now() < end);
+    return kept == 0 ? 0 : best;
+}
 
 double product_error(std::int64_t dimensions) {
     const double terms =
@@ -118,7 +145,8 @@ void float_tile(const float* a, const float* b, const TileShape& shape, std::int
 }
 
 void float_pairs(const float* row, const float* const* cols, std::int64_t dimensions, float* out) {
-    (chain_count(dimensions) == 1 ? pairs_of_one_chain : pairs_of_lanes)(row, cols, dimensions, out);
+    (chain_count(dimensions) == 1 ? pairs_of_one_chain : pairs_of_lanes)(row, cols, dimensions,
+                                                                         out);
 }
 
 }  // namespace cliquesim

@@ -1,7 +1,7 @@
 // Dot products in float32. A product is one function of its two rows, whoever computes it: chains
-// of multiply-adds, one after the other, and the chains' results added in their order. So a tile and
-// a single pair give the same bits, and s_ij == s_ji. Of many dimensions, number d belongs to chain
-// d mod 16: for a single pair these are the lanes of a register.
+// of multiply-adds, one after the other, and the chains' results added in their order. So a tile
+// and a single pair give the same bits, and s_ij == s_ji. Of many dimensions, number d belongs to
+// chain d mod 16: for a single pair these are the lanes of a register.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,9 @@ namespace cliquesim {
 
 inline constexpr std::int64_t panel_rows = 16;
 
-inline std::int64_t chain_count(std::int64_t dimensions) { return dimensions < 512 ? 1 : 16; }
+inline std::int64_t chain_count(std::int64_t dimensions) {
+    return dimensions < 512 ? 1 : 16;
+}
 inline std::int64_t chain_length(std::int64_t dimensions) {
     const std::int64_t chains = chain_count(dimensions);
     return (dimensions + chains - 1) / chains;
@@ -24,8 +26,8 @@ inline std::int64_t panel_depth(std::int64_t dimensions) {
 // long as nothing underflows.
 double product_error(std::int64_t dimensions);
 
-// A tile of products of rows that stand in panels: panel p holds rows 16 p to 16 p + 15, number d of
-// row r at [(p depth + d) 16 + r].
+// A tile of products of rows that stand in panels: panel p holds rows 16 p to 16 p + 15, number d
+// of row r at [(p depth + d) 16 + r].
 struct TileShape {
     std::int64_t rows;    // as many products as there are; rounded up to whole register blocks
     std::int64_t panels;  // of columns
@@ -40,6 +42,10 @@ void pack_chains(const float* const* rows, std::int64_t dimensions, float* panel
 // are `chain` long.
 void float_tile(const float* a, const float* b, const TileShape& shape, std::int64_t chain,
                 float* out, std::int64_t stride);
+
+// Operations a second (2 of each multiply-add) of one thread out of registers, at best: the floor
+// that the benchmark divides by.
+double multiply_add_rate(double seconds);
 
 inline constexpr int pair_group = 4;
 

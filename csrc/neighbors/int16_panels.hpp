@@ -31,7 +31,9 @@ class Int16Panels {
     const std::int32_t* block(std::int64_t block) const {
         return units_.data() + block * blocks_.edge() * depth_;
     }
-    const float* scales(std::int64_t block) const { return scales_.data() + block * blocks_.edge(); }
+    const float* scales(std::int64_t block) const {
+        return scales_.data() + block * blocks_.edge();
+    }
     // |x| of every row, rounded up.
     std::span<const float> lengths() const {
         return {lengths_.data(), static_cast<std::size_t>(blocks_.rows())};

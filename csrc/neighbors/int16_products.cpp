@@ -91,7 +91,9 @@ struct PairLanes {
 
 }  // namespace
 
-void int16_tile(const Int16Tile& tile) { int16_tile_of<PairLanes>(tile); }
+void int16_tile(const Int16Tile& tile) {
+    int16_tile_of<PairLanes>(tile);
+}
 
 const char* int16_instructions() {
     if (has_vnni()) return "AVX512-VNNI";

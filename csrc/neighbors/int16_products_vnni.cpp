@@ -21,15 +21,23 @@ struct VnniLanes {
 
 }  // namespace
 
-bool has_vnni() { return __builtin_cpu_supports("avx512vnni"); }
+bool has_vnni() {
+    return __builtin_cpu_supports("avx512vnni");
+}
 
-void int16_tile_vnni(const Int16Tile& tile) { int16_tile_of<VnniLanes>(tile); }
+void int16_tile_vnni(const Int16Tile& tile) {
+    int16_tile_of<VnniLanes>(tile);
+}
 
 #else
 
-bool has_vnni() { return false; }
+bool has_vnni() {
+    return false;
+}
 
-void int16_tile_vnni(const Int16Tile& tile) { int16_tile(tile); }
+void int16_tile_vnni(const Int16Tile& tile) {
+    int16_tile(tile);
+}
 
 #endif
 

@@ -11,6 +11,7 @@
 #include "common/similarity.hpp"
 #include "common/thread_pool.hpp"
 #include "neighbors/candidates.hpp"
+#include "neighbors/exclusion.hpp"
 #include "neighbors/int16_products.hpp"
 #include "neighbors/plan.hpp"
 #include "neighbors/similarity_tiles.hpp"
@@ -60,7 +61,6 @@ class NeighborFinder {
   private:
     using Serves = SimilarityTiles::Serves;
 
-    bool excluded(std::int64_t row, std::int64_t col) const;
     void process(std::int64_t row_block, std::int64_t col_block, Workspace& workspace);
     void process(std::int64_t row_block, std::int64_t col_block, Serves serves,
                  Workspace& workspace);
@@ -78,7 +78,7 @@ class NeighborFinder {
     void resolve_blocks(std::int64_t begin, std::int64_t end);
     void write_block(std::int64_t block, const NeighborLists& out);
 
-    NeighborSearch search_;
+    Exclusion excluded_;
     ThreadPool pool_;
     SearchPlan plan_;
     SimilarityTiles tiles_;
@@ -89,7 +89,7 @@ class NeighborFinder {
 
 NeighborFinder::NeighborFinder(const NeighborSearch& search, std::int64_t k, std::int64_t n_bottom,
                                const Context& context)
-    : search_(search),
+    : excluded_(search),
       pool_(context),
       plan_(plan_search(search, k, n_bottom, pool_.size())),
       tiles_(search, plan_.tiles, pool_) {
@@ -118,17 +118,7 @@ void NeighborFinder::run() {
         1, 0.0, 1.0);
 }
 
-bool NeighborFinder::excluded(std::int64_t row, std::int64_t col) const {
-    if (tiles_.symmetric() && row == col) return true;
-    const auto& row_groups = tiles_.symmetric() ? search_.groups : search_.query_groups;
-    if (row_groups.empty() || search_.groups.empty()) return false;
-    if (row_groups[static_cast<std::size_t>(row)] != search_.groups[static_cast<std::size_t>(col)])
-        return false;
-    return search_.group_window < 0 || std::abs(row - col) <= search_.group_window;
-}
-
-void NeighborFinder::process(std::int64_t row_block, std::int64_t col_block,
-                             Workspace& workspace) {
+void NeighborFinder::process(std::int64_t row_block, std::int64_t col_block, Workspace& workspace) {
     if (!tiles_.symmetric()) return process(row_block, col_block, Serves::rows, workspace);
     if (!tiles_.mirrored()) return process(row_block, col_block, Serves::both, workspace);
     process(row_block, col_block, Serves::rows, workspace);
@@ -146,15 +136,12 @@ void NeighborFinder::process(std::int64_t row_block, std::int64_t col_block, Ser
         lists_[static_cast<std::size_t>(row_block)]->copy_bounds(scan.row_bounds);
     if (serves == Serves::cols || (serves == Serves::both && row_block != col_block))
         lists_[static_cast<std::size_t>(col_block)]->copy_bounds(scan.col_bounds);
-    const auto is_excluded = [this](std::int64_t row, std::int64_t col) {
-        return excluded(row, col);
-    };
     bool done = false;
     if (tiles_.int16() && worth_a_try(scan, rows, cols)) {
         ++tried_;
         const auto most = static_cast<std::size_t>(rows * cols);
         done = scan.run(tiles_.tile(row_block, col_block, serves, true, workspace.tile), most,
-                        is_excluded);
+                        excluded_);
         if (!done) ++failed_;
     }
     if (!done) {
@@ -163,8 +150,8 @@ void NeighborFinder::process(std::int64_t row_block, std::int64_t col_block, Ser
         ++exact_tiles_;
         const SimilarityTile tile =
             tiles_.tile(row_block, col_block, serves, false, workspace.tile);
-        scan.seed(tile, k_, n_bottom_, is_excluded);
-        scan.run(tile, std::numeric_limits<std::size_t>::max(), is_excluded);
+        scan.seed(tile, k_, n_bottom_, excluded_);
+        scan.run(tile, std::numeric_limits<std::size_t>::max(), excluded_);
     }
     take(row_block, scan.row_found);
     take(col_block, scan.col_found);

@@ -54,6 +54,12 @@ struct NeighborReport {
     std::int64_t memory = 0;      // bytes held beside input and output
 };
 
+// Quantiles of every row's similarities to all rows that are not excluded, Fig. 4(b); NaN where
+// there are none. `probabilities` ascend; out: (M or N, number of probabilities). Twice the
+// products of find_neighbors, and one block of rows' similarities in memory.
+void similarity_quantiles(const NeighborSearch& search, std::span<const double> probabilities,
+                          MatrixView<float> out, const Context& context);
+
 NeighborReport find_neighbors(const NeighborSearch& search, const NeighborLists& out,
                               const Context& context);
 

@@ -1,6 +1,7 @@
 #include "neighbors/plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "common/errors.hpp"
@@ -55,7 +56,7 @@ class Sizes {
                    (kept > 0 ? 20 : 0);
         };
         tables_ = rows * (per_row(k) + per_row(n_bottom));
-        const std::int64_t edge = corpus.edge();
+        const std::int64_t edge = edge_ = corpus.edge();
         const std::int64_t tiles = search.mirrored.data != nullptr ? 4 : halo > 0 ? 2 : 1;
         scratch_ = threads * (tiles * edge * (edge + 64) * 4);
         panels_ = threads * 2 * edge * depth * 4;
@@ -73,9 +74,13 @@ class Sizes {
                (plan.int16 ? int16_ : 0);
     }
 
+    // The similarities of a block of rows to all.
+    std::int64_t one_block() const { return edge_ * search_.corpus.rows * 4; }
+
   private:
     const NeighborSearch& search_;
     bool symmetric_;
+    std::int64_t edge_ = 0;
     std::int64_t tables_ = 0, scratch_ = 0, panels_ = 0, kept_ = 0, int16_ = 0;
 };
 
@@ -86,26 +91,40 @@ bool int16_pays(const NeighborSearch& search, std::int64_t k, std::int64_t n_bot
            n / rows_per_neighbor >= std::min(k, n) + std::min(n_bottom, n);
 }
 
+// The first plan that fits, or an error that says what the last one needs.
+SearchPlan first_fitting(const NeighborSearch& search, std::span<const TilePlan> plans,
+                         const Sizes& sizes, std::int64_t more = 0) {
+    for (const TilePlan& plan : plans) {
+        const std::int64_t bytes = sizes.of(plan) + more;
+        if (search.memory_limit == 0 || bytes <= search.memory_limit) return {plan, bytes};
+    }
+    throw std::invalid_argument("memory_limit is " + std::to_string(search.memory_limit) +
+                                " bytes, but this search needs " +
+                                std::to_string(sizes.of(plans.back()) + more) +
+                                " beside its input and output");
+}
+
+constexpr TilePlan with_int16{true, false}, float32_kept{false, true}, float32_small{};
+
 }  // namespace
 
 SearchPlan plan_search(const NeighborSearch& search, std::int64_t k, std::int64_t n_bottom,
                        int threads) {
     check(search, search.queries.data == nullptr);
     const Sizes sizes(search, k, n_bottom, threads);
-    const auto fits = [&](const TilePlan& plan) {
-        return search.memory_limit == 0 || sizes.of(plan) <= search.memory_limit;
-    };
-    const TilePlan small{}, kept{false, true}, int16{true, false};
-    const bool wanted = search.precision == Precision::int16 ||
-                        (search.precision == Precision::automatic &&
-                         int16_pays(search, k, n_bottom));
-    if (wanted && fits(int16)) return {int16, sizes.of(int16)};
     const bool forced = search.precision == Precision::int16;
-    if (!forced && fits(kept)) return {kept, sizes.of(kept)};
-    if (!forced && fits(small)) return {small, sizes.of(small)};
-    throw std::invalid_argument(
-        "memory_limit is " + std::to_string(search.memory_limit) + " bytes, but this search needs " +
-        std::to_string(sizes.of(forced ? int16 : small)) + " beside its input and output");
+    const bool wanted =
+        forced || (search.precision == Precision::automatic && int16_pays(search, k, n_bottom));
+    const std::array plans{with_int16, float32_kept, float32_small};
+    const std::span<const TilePlan> all(plans);
+    return first_fitting(search, forced ? all.first(1) : all.subspan(wanted ? 0 : 1), sizes);
+}
+
+SearchPlan plan_quantiles(const NeighborSearch& search, int threads) {
+    check(search, search.queries.data == nullptr);
+    const Sizes sizes(search, 0, 0, threads);
+    const std::array plans{float32_kept, float32_small};
+    return first_fitting(search, plans, sizes, sizes.one_block());
 }
 
 }  // namespace cliquesim

@@ -17,4 +17,6 @@ struct SearchPlan {
 SearchPlan plan_search(const NeighborSearch& search, std::int64_t k, std::int64_t n_bottom,
                        int threads);
 
+SearchPlan plan_quantiles(const NeighborSearch& search, int threads);
+
 }  // namespace cliquesim

@@ -63,8 +63,8 @@ void TilePooling::pool_whole(const Request& request, std::int64_t at, float* out
     for (std::int64_t l = 0; l < width; ++l) out[l] = sum[l] * weight;
 }
 
-void TilePooling::pool_part(const Request& request, std::int64_t at, std::int64_t a,
-                            std::int64_t b, float* out) const {
+void TilePooling::pool_part(const Request& request, std::int64_t at, std::int64_t a, std::int64_t b,
+                            float* out) const {
     const auto halo = static_cast<std::int32_t>(request.halo);
     const Reach row = (*request.row_reach)[request.first_row + a];
     const std::int32_t row_before = smaller(row.before, halo), row_after = smaller(row.after, halo);
@@ -79,8 +79,8 @@ void TilePooling::pool_part(const Request& request, std::int64_t at, std::int64_
             sum[l] += reach[l] >= needed ? centre[n * width + l] : 0.0f;
     }
     for (std::int64_t l = 0; l < width; ++l)
-        out[l] = sum[l] * window_weight(smaller(row_before, before[l]) +
-                                        smaller(row_after, after[l]) + 1);
+        out[l] = sum[l] *
+                 window_weight(smaller(row_before, before[l]) + smaller(row_after, after[l]) + 1);
 }
 
 }  // namespace cliquesim

@@ -10,7 +10,9 @@
 namespace cliquesim {
 
 // pooled = (sum of a window in the order of its frames) * window_weight(frames in it).
-inline float window_weight(std::int32_t frames) { return 1.0f / static_cast<float>(frames); }
+inline float window_weight(std::int32_t frames) {
+    return 1.0f / static_cast<float>(frames);
+}
 
 class TilePooling {
   public:

@@ -136,8 +136,7 @@ SimilarityTiles::Products SimilarityTiles::products(const Side& row_side, std::i
     } else {
         const float* rows = row_side.floats.block(row_block, scratch.row_panels);
         const bool same = &row_side == &col_side && row_block == col_block;
-        const float* cols_from =
-            same ? rows : col_side.floats.block(col_block, scratch.col_panels);
+        const float* cols_from = same ? rows : col_side.floats.block(col_block, scratch.col_panels);
         float_tile(rows, cols_from, shape, chain_length(search_.corpus.cols), out, stride);
     }
     if (halo_ == 0) return {out, stride};
@@ -182,8 +181,8 @@ SimilarityTile SimilarityTiles::tile(std::int64_t row_block, std::int64_t col_bl
     if (int16) {
         const bool turned = serves == Serves::cols;
         tile.margin = static_cast<float>(margin_);
-        tile.least_margin = 2 * std::numeric_limits<float>::min() *
-                            static_cast<float>(search_.corpus.cols);
+        tile.least_margin =
+            2 * std::numeric_limits<float>::min() * static_cast<float>(search_.corpus.cols);
         tile.row_lengths = (turned ? either_lengths_ : rows.lengths).data() + tile.first_row;
         tile.col_lengths = (turned ? corpus_.lengths : either_lengths_).data() + tile.first_col;
     }

@@ -110,10 +110,9 @@ class TileScan {
             for (std::int64_t s = 0; s * width < tile.cols; ++s) {
                 const Strip& strip = strips_[static_cast<std::size_t>(s)];
                 const float margin = scaled * strip.length + tile.least_margin;
-                std::uint32_t mask =
-                    outside(tile.values + a * tile.stride + s * width,
-                            std::min(top, strip.top) - margin,
-                            std::max(bottom, strip.bottom) + margin);
+                std::uint32_t mask = outside(tile.values + a * tile.stride + s * width,
+                                             std::min(top, strip.top) - margin,
+                                             std::max(bottom, strip.bottom) + margin);
                 if (mask == 0) [[likely]]
                     continue;
                 if (tile.cols - s * width < width) mask &= (1u << (tile.cols - s * width)) - 1;

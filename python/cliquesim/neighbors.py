@@ -74,8 +74,8 @@ def neighbors(
     int16 fast, int16 products with a proven bound on their error leave few pairs to compare in
     float32. The result is the same to the last bit with and without, and for any number of threads.
 
-    Memory beside X and the result: a copy of X, or one and a half with int16 products and
-    correlation, and 18 (k + n_bottom) bytes per row of candidates.
+    Memory beside X and the result: a copy of X (with int16 products half a copy, with correlation
+    one and a half), and 24 (k + n_bottom) bytes per row of candidates.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ def neighbors(
         Which products find the candidates; "auto" takes int16 where it is faster. The result is
         that of float32 in any case.
     memory_limit : int, optional
-        Bytes that may be used beside X, `queries`, `mirrored` and the result. A smaller one may be
-        slower, as less is kept.
+        Bytes that may be used beside the result and X, `queries` and `mirrored` in float32. With
+        less memory less is kept, and the search is slower.
     progress : callable, optional
         Gets the share of the work that is done, 0 to 1.
 
@@ -138,6 +138,118 @@ def neighbors(
     [[2], [2], [0]]
     """
     check_device(device, stage="neighbors")
+    search = _checked(
+        X,
+        metric,
+        groups,
+        group_window,
+        pool_radius,
+        num_threads,
+        queries,
+        query_groups,
+        sequences,
+        mirrored,
+        memory_limit,
+    )
+    try:
+        found = _core.neighbors(
+            **search,
+            k=as_count(k, "k"),
+            n_bottom=as_count(n_bottom, "n_bottom"),
+            precision=as_choice(precision, "precision", ("auto", "float32", "int16")),
+            progress=progress,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return Neighbors(*found)
+
+
+def similarity_quantiles(
+    X: ArrayLike,
+    quantiles: ArrayLike,
+    metric: str = "dot",
+    groups: ArrayLike | None = None,
+    group_window: int | None = None,
+    pool_radius: int = 0,
+    num_threads: int | None = None,
+    device: str = "cpu",
+    *,
+    queries: ArrayLike | None = None,
+    query_groups: ArrayLike | None = None,
+    sequences: ArrayLike | None = None,
+    mirrored: ArrayLike | None = None,
+    memory_limit: int | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> NDArray[np.float32]:
+    """Quantiles of the similarities of every row to all others: the sorted curve of Fig. 4(b).
+
+    Exact, of all similarities that `neighbors` would choose from; linear between two of them, as
+    `numpy.quantile`. Never an N x N array: memory is a copy of X and the similarities of 384 rows.
+
+    Parameters
+    ----------
+    X, metric, groups, group_window, pool_radius, num_threads, device
+        As for `neighbors`, and so are `queries`, `query_groups`, `sequences`, `mirrored`,
+        `memory_limit` and `progress`.
+    quantiles : (Q,) array
+        In [0, 1], ascending.
+
+    Returns
+    -------
+    (N, Q) or (M, Q) float32
+        NaN in rows that have nothing to be compared with.
+
+    Raises
+    ------
+    InputError
+        As `neighbors`, or quantiles that do not ascend within [0, 1].
+
+    Examples
+    --------
+    >>> import cliquesim as cs
+    >>> cs.similarity_quantiles([[1.0], [2.0], [4.0]], [0, 0.5, 1]).tolist()
+    [[2.0, 3.0, 4.0], [2.0, 5.0, 8.0], [4.0, 6.0, 8.0]]
+    """
+    check_device(device, stage="neighbors")
+    levels = np.asarray(quantiles)
+    if levels.ndim != 1 or levels.dtype.kind not in "fiu":
+        raise InputError(f"quantiles must be a vector of numbers, got shape {levels.shape}")
+    levels = np.ascontiguousarray(levels, dtype=np.float64)
+    if not (np.all((levels >= 0) & (levels <= 1)) and np.all(np.diff(levels) >= 0)):
+        raise InputError("quantiles must ascend within [0, 1]")
+    search = _checked(
+        X,
+        metric,
+        groups,
+        group_window,
+        pool_radius,
+        num_threads,
+        queries,
+        query_groups,
+        sequences,
+        mirrored,
+        memory_limit,
+    )
+    try:
+        return _core.similarity_quantiles(**search, probabilities=levels, progress=progress)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _checked(
+    X: ArrayLike,
+    metric: str,
+    groups: ArrayLike | None,
+    group_window: int | None,
+    pool_radius: int,
+    num_threads: int | None,
+    queries: ArrayLike | None,
+    query_groups: ArrayLike | None,
+    sequences: ArrayLike | None,
+    mirrored: ArrayLike | None,
+    memory_limit: int | None,
+) -> dict[str, Any]:
+    """What both kernels take, converted."""
     X = as_matrix(X, "X")
     n, dimensions = X.shape
     if dimensions == 0:
@@ -170,24 +282,16 @@ def neighbors(
         raise InputError("query_groups needs groups")
     if pool_radius and queries is not None and query_labels is None:
         raise InputError("pool_radius needs query_groups: the sequence of each query")
-    try:
-        found = _core.neighbors(
-            X,
-            queries,
-            mirrored,
-            as_count(k, "k"),
-            as_count(n_bottom, "n_bottom"),
-            as_choice(metric, "metric", ("dot", "correlation")) == "correlation",
-            group_labels,
-            query_labels,
-            -1 if group_window is None else group_window,
-            pool_radius,
-            sequence_labels,
-            as_choice(precision, "precision", ("auto", "float32", "int16")),
-            0 if memory_limit is None else as_count(memory_limit, "memory_limit", 1),
-            as_threads(num_threads),
-            progress,
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    return Neighbors(*found)
+    return {
+        "corpus": X,
+        "queries": queries,
+        "mirrored": mirrored,
+        "correlation": as_choice(metric, "metric", ("dot", "correlation")) == "correlation",
+        "groups": group_labels,
+        "query_groups": query_labels,
+        "group_window": -1 if group_window is None else group_window,
+        "pool_radius": pool_radius,
+        "sequences": sequence_labels,
+        "memory_limit": 0 if memory_limit is None else as_count(memory_limit, "memory_limit", 1),
+        "num_threads": as_threads(num_threads),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,15 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for row in json.loads(out.read_text())["results"]:
         assert 0 < row["merges"] < row["n"]
+
+
+def test_neighbors(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    peers = [] if find_spec("faiss") else ["--no-faiss"]
+    result = run("neighbors.py", "--quick", "--k", 5, "--output", out, *peers)
+    assert result.returncode == 0, result.stderr
+    (case,) = json.loads(out.read_text())["cases"]
+    assert "the same to the last bit" in case["agreement"]
+    assert set(case["pooling_costs"]) == {"float32", "int16"}
+    assert all(row["status"] == "ok" for row in case["results"])
+    assert run("neighbors.py", "--n", "none").returncode == 2

@@ -73,6 +73,24 @@ def neighbors(
     num_threads: int,
     progress: _Progress,
 ) -> tuple[_I64, _F32, _I64, _F32, _Bool | None, _Bool | None, dict[str, Any]]: ...
+def similarity_quantiles(
+    corpus: _F32,
+    queries: _F32 | None,
+    mirrored: _F32 | None,
+    probabilities: _F64,
+    correlation: bool,
+    groups: _I64 | None,
+    query_groups: _I64 | None,
+    group_window: int,
+    pool_radius: int,
+    sequences: _I64 | None,
+    memory_limit: int,
+    num_threads: int,
+    progress: _Progress,
+) -> _F32: ...
+def neighbor_products() -> str: ...
+def has_vnni() -> bool: ...
+def _multiply_add_rate(seconds: float) -> float: ...
 
 # --- linkage ---
 
