@@ -41,13 +41,13 @@ void check(const NeighborSearch& search, bool symmetric) {
         "pool_radius needs groups (and query_groups): the sequences to pool within");
 }
 
-// Bytes of every plan. The halo is taken as the whole pool radius: an upper bound.
+// Bytes of every plan.
 class Sizes {
   public:
     Sizes(const NeighborSearch& search, std::int64_t k, std::int64_t n_bottom, int threads)
         : search_(search), symmetric_(search.queries.data == nullptr) {
         const std::int64_t depth = search.corpus.cols;
-        const std::int64_t halo = std::min(search.pool_radius, search.corpus.rows);
+        const std::int64_t halo = SearchWindows(search).halo;
         const RowBlocks corpus(search.corpus.rows, depth, halo);
         const std::int64_t rows = symmetric_ ? search.corpus.rows : search.queries.rows;
         const auto per_row = [](std::int64_t kept) {

@@ -44,6 +44,16 @@ void mirror_upper(float* values, std::int64_t stride, std::int64_t size) {
 
 }  // namespace
 
+SearchWindows::SearchWindows(const NeighborSearch& search) {
+    if (search.pool_radius == 0) return;
+    corpus = search.sequences.empty()
+                 ? sequence_reach(search.groups, search.pool_radius, "groups")
+                 : sequence_reach(search.sequences, search.pool_radius, "sequences");
+    queries = sequence_reach(search.query_groups, search.pool_radius, "query_groups");
+    halo = search.queries.data == nullptr ? corpus.radius()
+                                          : std::min(corpus.radius(), queries.radius());
+}
+
 SimilarityTiles::SimilarityTiles(const NeighborSearch& search, const TilePlan& plan,
                                  ThreadPool& pool)
     : search_(search), symmetric_(search.queries.data == nullptr) {
@@ -52,7 +62,10 @@ SimilarityTiles::SimilarityTiles(const NeighborSearch& search, const TilePlan& p
         require_finite_products(search.queries, "queries", pool);
         require_finite_products(search.mirrored, "mirrored", pool);
     }
-    find_windows();
+    SearchWindows windows(search);
+    halo_ = windows.halo;
+    corpus_.reach = windows.corpus;
+    queries_.reach = windows.queries;
     const std::int64_t depth = search.corpus.cols;
     corpus_.rows = search.corpus;
     corpus_.blocks = RowBlocks(search.corpus.rows, depth, halo_);
@@ -64,16 +77,6 @@ SimilarityTiles::SimilarityTiles(const NeighborSearch& search, const TilePlan& p
     for (Side* side : {&corpus_, &queries_, &mirrored_})
         if (side->rows.data != nullptr) prepare(*side, plan, pool);
     if (plan.int16) int16_ = round_to_int16(pool);
-}
-
-void SimilarityTiles::find_windows() {
-    if (search_.pool_radius == 0) return;
-    corpus_.reach = search_.sequences.empty()
-                        ? sequence_reach(search_.groups, search_.pool_radius, "groups")
-                        : sequence_reach(search_.sequences, search_.pool_radius, "sequences");
-    queries_.reach = sequence_reach(search_.query_groups, search_.pool_radius, "query_groups");
-    halo_ = symmetric_ ? corpus_.reach.radius()
-                       : std::min(corpus_.reach.radius(), queries_.reach.radius());
 }
 
 void SimilarityTiles::prepare(Side& side, const TilePlan& plan, ThreadPool& pool) const {

@@ -18,6 +18,15 @@
 
 namespace cliquesim {
 
+// The windows of Eq. (9) that every row has of its own, and the longest reach that a pair can
+// share.
+struct SearchWindows {
+    explicit SearchWindows(const NeighborSearch& search);
+
+    SequenceReach corpus, queries;  // empty without pooling
+    std::int64_t halo = 0;
+};
+
 // How the products are made, and what is held for that.
 struct TilePlan {
     bool int16 = false;
@@ -74,7 +83,6 @@ class SimilarityTiles {
     };
 
     const Side& row_side() const { return symmetric_ ? corpus_ : queries_; }
-    void find_windows();
     void prepare(Side& side, const TilePlan& plan, ThreadPool& pool) const;
     bool round_to_int16(ThreadPool& pool);
     Reach window(std::int64_t row, std::int64_t col) const;

@@ -57,3 +57,13 @@ def test_neighbors(tmp_path: Path) -> None:
     assert set(case["pooling_costs"]) == {"float32", "int16"}
     assert all(row["status"] == "ok" for row in case["results"])
     assert run("neighbors.py", "--n", "none").returncode == 2
+
+
+def test_stages(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run("stages.py", "--n", 250, "--k", 3, "--output", out)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert report["stages"]["hog"]["shape"] == [250, 1984]
+    assert set(report["stages"]) >= {"hog", "whitening, fit", "whitening, transform", "neighbours"}
+    assert report["seconds"] > 0
