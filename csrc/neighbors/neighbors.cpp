@@ -222,13 +222,15 @@ void NeighborFinder::write_block(std::int64_t block, const NeighborLists& out) {
 }
 
 void NeighborFinder::write(const NeighborLists& out) {
-    constexpr std::int64_t together = 4;
     const std::int64_t blocks = tiles_.row_blocks().count();
-    pool_.parallel_for((blocks + together - 1) / together, [&](std::int64_t group, int) {
-        const std::int64_t begin = group * together, end = std::min(begin + together, blocks);
-        resolve_blocks(begin, end);
-        for (std::int64_t block = begin; block < end; ++block) write_block(block, out);
-    });
+    pool_.parallel_for((blocks + blocks_together - 1) / blocks_together,
+                       [&](std::int64_t group, int) {
+                           const std::int64_t begin = group * blocks_together;
+                           const std::int64_t end = std::min(begin + blocks_together, blocks);
+                           resolve_blocks(begin, end);
+                           for (std::int64_t block = begin; block < end; ++block)
+                               write_block(block, out);
+                       });
 }
 
 NeighborReport NeighborFinder::report() const {

@@ -11,9 +11,9 @@ namespace cliquesim {
 
 namespace {
 
-// int16 products pay where they save more than the float32 products of what they let pass: measured
-// at about 20 products of a tile for one of a pair.
-constexpr std::int64_t least_depth = 192;
+// int16 products pay where they save more than the float32 products of what they let pass. One of
+// these takes the time of about 12 in a tile.
+constexpr std::int64_t least_depth = 512;
 constexpr std::int64_t rows_per_neighbor = 48;
 
 void check(const NeighborSearch& search, bool symmetric) {
@@ -58,8 +58,13 @@ class Sizes {
         tables_ = rows * (per_row(k) + per_row(n_bottom));
         const std::int64_t edge = edge_ = corpus.edge();
         const std::int64_t tiles = search.mirrored.data != nullptr ? 4 : halo > 0 ? 2 : 1;
-        scratch_ = threads * (tiles * edge * (edge + 64) * 4);
-        panels_ = threads * 2 * edge * depth * 4;
+        const auto found = static_cast<std::int64_t>(2 * sizeof(FoundCandidate));
+        scratch_ = threads * edge * (tiles * (edge + 64) * 4 + edge * found);
+        panels_ = threads * 2 * edge * panel_depth(depth) * 4;
+        const std::int64_t held =
+            CandidateTable::capacity_of(k) + CandidateTable::capacity_of(n_bottom);
+        int16_ = threads * blocks_together * edge * held *
+                 static_cast<std::int64_t>(2 * sizeof(SimilarityTiles::Unresolved));
         for (const auto& view : {search.corpus, search.queries, search.mirrored}) {
             if (view.data == nullptr) continue;
             const RowBlocks blocks(view.rows, depth, halo);
@@ -87,8 +92,11 @@ class Sizes {
 bool int16_pays(const NeighborSearch& search, std::int64_t k, std::int64_t n_bottom) {
     const std::int64_t n = search.corpus.rows;
     const bool many = search.queries.data == nullptr || search.queries.rows >= 64;
+    // A pooled similarity takes a window of products again.
+    const std::int64_t again = 2 * SearchWindows(search).halo;
     return has_vnni() && many && search.corpus.cols >= least_depth &&
-           n / rows_per_neighbor >= std::min(k, n) + std::min(n_bottom, n);
+           n / rows_per_neighbor / std::max<std::int64_t>(again, 1) >=
+               std::min(k, n) + std::min(n_bottom, n);
 }
 
 // The first plan that fits, or an error that says what the last one needs.

@@ -8,6 +8,9 @@
 
 namespace cliquesim {
 
+// Whose intervals are resolved at once.
+inline constexpr std::int64_t blocks_together = 4;
+
 struct SearchPlan {
     TilePlan tiles;
     std::int64_t memory = 0;  // bytes

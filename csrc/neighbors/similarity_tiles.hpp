@@ -43,7 +43,6 @@ class SimilarityTiles {
     // A mirrored similarity is s_ij = max(x_i . x_j, x_i . m_j): what a tile says of its rows'
     // neighbours is not what it says of its columns' then.
     enum class Serves { both, rows, cols };
-    // A block's tile with itself serves all it can through its rows.
 
     SimilarityTiles(const NeighborSearch& search, const TilePlan& plan, ThreadPool& pool);
 

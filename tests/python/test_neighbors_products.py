@@ -32,7 +32,7 @@ def rows_of(kind: str, n: int, dimensions: int, seed: int = 0) -> Array:
     if kind == "clustered":
         X = 0.3 * X + rng.standard_normal((12, dimensions))[rng.integers(0, 12, n)]
     elif kind == "duplicates":
-        X = X[rng.integers(0, 40, n)]
+        X = X[rng.integers(0, min(40, n), n)]
     elif kind == "lengths":
         X *= 10.0 ** rng.uniform(-6, 6, (n, 1))
     elif kind == "sparse":
