@@ -5,8 +5,9 @@ the nearest alone, and the same bits from int16 products in still less.
 
 faiss (IndexFlatIP, building it included) gives the top k, and for both ends searches once more with
 negated queries. Every call runs in a process of its own, after a small one; all take turns. Prints
-medians, peak memory beside the descriptors, ratios to faiss, and the floor: one product of every
-unordered pair at the rate at which this processor multiplies and adds out of its registers.
+medians, peak memory beside the descriptors, the median of the rounds' ratios to faiss, and the
+floor: one product of every unordered pair at the rate at which this processor multiplies and adds
+in float32 out of its registers (twice that rate in int16).
 """
 
 from __future__ import annotations
@@ -111,27 +112,26 @@ def run_case(case: Case, options: argparse.Namespace) -> Runs:
 
 def summarise(case: Case, runs: Runs, flops: float) -> dict[str, Any]:
     floor = case.flop / flops / case.threads
-    peers = faiss_seconds(runs)
+    peers = runs.get(Contender("faiss"), [])
     rows = []
     for one, answers in runs.items():
         row = {"label": one.label, **one._asdict(), **condense(answers)}
         if row["status"] == "ok" and one.library != "faiss":
             row["floor_ratio"] = row["seconds"] / floor
             row["info"] = answers[-1]["info"]
-            row["faiss_ratio"] = peers[one.ends] / row["seconds"] if peers else None
+            row["faiss_ratio"] = faiss_ratio(peers, answers, one.ends)
         rows.append(row)
     return {
         **case._asdict(),
         "floor_seconds": floor,
-        "faiss_seconds": peers,
+        "faiss_seconds": faiss_seconds(peers),
         "pooling_costs": pooling_costs(rows),
         "agreement": agreement(runs),
         "results": rows,
     }
 
 
-def faiss_seconds(runs: Runs) -> dict[str, float]:
-    answers = [a for one, all_of in runs.items() if one.library == "faiss" for a in all_of]
+def faiss_seconds(answers: list[Request]) -> dict[str, float]:
     if not answers or "seconds" not in answers[-1]:
         return {}
     return {
@@ -140,15 +140,29 @@ def faiss_seconds(runs: Runs) -> dict[str, float]:
     }
 
 
+def faiss_ratio(peers: list[Request], answers: list[Request], ends: str) -> float | None:
+    """Median of the rounds' ratios: what slows the machine for a while slows both."""
+    key = "top_seconds" if ends == "top" else "seconds"
+    rounds = [
+        peer[key] / answer["seconds"]
+        for peer, answer in zip(peers, answers, strict=False)
+        if key in peer and "seconds" in answer
+    ]
+    return statistics.median(rounds) if rounds else None
+
+
 def pooling_costs(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Share of the time without pooling that pooling adds, by precision."""
     both = {
-        (row["precision"], row["pool_radius"] > 0): row["seconds"]
+        (row["precision"], row["pool_radius"] > 0): [run["seconds"] for run in row["runs"]]
         for row in rows
         if row["library"] == "cliquesim" and row["ends"] == "both" and row["status"] == "ok"
     }
     return {
-        precision: both[precision, True] / both[precision, False] - 1
+        precision: statistics.median(
+            pooled / plain - 1
+            for pooled, plain in zip(both[precision, True], both[precision, False], strict=True)
+        )
         for precision in ("float32", "int16")
         if (precision, True) in both and (precision, False) in both
     }
