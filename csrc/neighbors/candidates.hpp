@@ -11,13 +11,15 @@
 
 namespace cliquesim {
 
-// Score and index in one integer: greater is better, by score first, then by smaller index. Tiles
+// Score and code in one integer: greater is better, by score first, then by smaller code. Tiles
 // come in any order, but the k greatest of a set of keys do not depend on it.
-inline std::uint64_t candidate_key(float score, std::int64_t index) {
+inline std::uint32_t ordered_score(float score) {
     const auto bits = std::bit_cast<std::uint32_t>(score + 0.0f);  // -0 becomes +0
-    const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return static_cast<std::uint64_t>(ordered) << 32 |
-           (0xffffffffu - static_cast<std::uint32_t>(index));
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+inline std::uint64_t candidate_key(float score, std::uint32_t code) {
+    return static_cast<std::uint64_t>(ordered_score(score)) << 32 | ~code;
 }
 
 inline float key_score(std::uint64_t key) {
@@ -25,18 +27,33 @@ inline float key_score(std::uint64_t key) {
     return std::bit_cast<float>(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
 }
 
-inline std::int64_t key_index(std::uint64_t key) {
-    return static_cast<std::int64_t>(0xffffffffu - static_cast<std::uint32_t>(key));
+// A row whose score lies within [lower, upper], both the score where it is known.
+struct Candidate {
+    float lower, upper;
+    std::uint32_t code;  // twice the row's index, and 1 more for its mirror image
+
+    bool exact() const { return lower == upper; }
+    std::uint64_t least_key() const { return candidate_key(lower, code); }
+    // A score in an interval may turn out to be the mirror image's.
+    std::uint64_t greatest_key() const { return candidate_key(upper, code & ~1u); }
+};
+
+inline std::uint32_t candidate_code(std::int64_t index, bool flipped) {
+    return static_cast<std::uint32_t>(index) << 1 | (flipped ? 1u : 0u);
 }
 
+// Keeps whatever may be among the k best of a row; k = 0 takes nothing. A row's buffer is as
+// large again, so that selection is needed once per k accepted candidates only.
 class CandidateTable {
   public:
-    // Keeps the k best of each row; k = 0 takes nothing. A row's buffer is half as long again, so
-    // that selection is needed once per k/2 accepted candidates only.
+    static std::int64_t capacity_of(std::int64_t k) {
+        return k > 0 ? k + std::max<std::int64_t>(16, k) : 0;
+    }
+
     CandidateTable(std::int64_t rows, std::int64_t k)
         : k_(k),
-          capacity_(k > 0 ? k + std::max<std::int64_t>(16, k / 2) : 0),
-          keys_(static_cast<std::size_t>(rows * capacity_)),
+          capacity_(capacity_of(k)),
+          candidates_(static_cast<std::size_t>(rows * capacity_)),
           counts_(static_cast<std::size_t>(rows), 0),
           least_(static_cast<std::size_t>(rows),
                  k > 0 ? 0 : std::numeric_limits<std::uint64_t>::max()),
@@ -47,35 +64,87 @@ class CandidateTable {
     // Scores below a row's threshold cannot be among its k best; an equal score still can.
     const std::vector<float>& thresholds() const { return thresholds_; }
 
-    void push(std::int64_t row, std::uint64_t key) {
+    // resolve(row, candidates) replaces intervals by scores. It is called when so many intervals
+    // overlap that they fill the buffer.
+    template <typename Resolve>
+    void push(std::int64_t row, const Candidate& candidate, const Resolve& resolve) {
         const auto r = static_cast<std::size_t>(row);
-        if (key <= least_[r]) return;
-        std::uint64_t* keys = row_keys(row);
-        keys[counts_[r]++] = key;
-        if (counts_[r] < capacity_) return;
-        std::nth_element(keys, keys + k_ - 1, keys + capacity_, std::greater<>());
-        counts_[r] = k_;
-        least_[r] = keys[k_ - 1];
-        thresholds_[r] = key_score(least_[r]);
+        if (candidate.greatest_key() < least_[r]) return;
+        candidates_[static_cast<std::size_t>(row * capacity_ + counts_[r]++)] = candidate;
+        const bool first_bound = counts_[r] == k_ && least_[r] == 0;
+        if (counts_[r] < capacity_ && !first_bound) return;
+        select(row);
+        if (first_bound) return;
+        if (4 * (counts_[r] - k_) <= 3 * (capacity_ - k_)) return;
+        resolve(row, held(row));
+        select(row);
     }
 
-    // The row's best keys in order, at most k; ends the table's use for this row.
-    std::span<const std::uint64_t> sorted(std::int64_t row) {
-        std::uint64_t* keys = row_keys(row);
-        const std::int64_t count = counts_[static_cast<std::size_t>(row)];
-        std::sort(keys, keys + count, std::greater<>());
-        return {keys, static_cast<std::size_t>(std::min(count, k_))};
+    // What may be among the row's best, intervals too.
+    std::span<Candidate> remaining(std::int64_t row) {
+        if (counts_[static_cast<std::size_t>(row)] > k_) select(row);
+        return held(row);
+    }
+
+    // The row's best in order, at most k, once there are no intervals left.
+    std::span<const Candidate> sorted(std::int64_t row) {
+        const std::span<Candidate> all = held(row);
+        std::sort(all.begin(), all.end(), better);
+        return all.first(std::min(all.size(), static_cast<std::size_t>(k_)));
     }
 
   private:
-    std::uint64_t* row_keys(std::int64_t row) { return keys_.data() + row * capacity_; }
+    static bool better(const Candidate& a, const Candidate& b) {
+        return a.least_key() > b.least_key();
+    }
+
+    std::span<Candidate> held(std::int64_t row) {
+        return {candidates_.data() + row * capacity_,
+                static_cast<std::size_t>(counts_[static_cast<std::size_t>(row)])};
+    }
+
+    // Whoever is certainly worse than k others goes.
+    void select(std::int64_t row) {
+        const auto r = static_cast<std::size_t>(row);
+        const std::span<Candidate> all = held(row);
+        const std::uint64_t least = kth_key(all);
+        const auto end = std::remove_if(all.begin(), all.end(), [&](const Candidate& candidate) {
+            return candidate.greatest_key() < least;
+        });
+        counts_[r] = end - all.begin();
+        least_[r] = least;
+        thresholds_[r] = key_score(least);
+    }
+
+    // The k-th greatest least_key: bit by bit, as counting what is not below a number has no
+    // branches to guess.
+    std::uint64_t kth_key(std::span<const Candidate> all) {
+        scores_.resize(all.size());
+        for (std::size_t i = 0; i < all.size(); ++i) scores_[i] = ordered_score(all[i].lower);
+        const auto not_below = [&](std::uint32_t limit) {
+            std::uint32_t count = 0;
+            for (const std::uint32_t score : scores_) count += score >= limit ? 1 : 0;
+            return static_cast<std::int64_t>(count);
+        };
+        std::uint32_t kth = 0;
+        for (std::uint32_t bit = 1u << 31; bit != 0; bit >>= 1)
+            if (not_below(kth | bit) >= k_) kth |= bit;
+        codes_.clear();
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (scores_[i] == kth) codes_.push_back(all[i].code);
+        const std::int64_t greater = kth == 0xffffffffu ? 0 : not_below(kth + 1);
+        const auto last = codes_.begin() + (k_ - greater - 1);
+        if (codes_.size() > 1) std::nth_element(codes_.begin(), last, codes_.end());
+        return static_cast<std::uint64_t>(kth) << 32 | ~*last;
+    }
 
     std::int64_t k_;
     std::int64_t capacity_;
-    std::vector<std::uint64_t> keys_;
+    std::vector<Candidate> candidates_;
     std::vector<std::int64_t> counts_;
-    std::vector<std::uint64_t> least_;  // the k-th best key once it is known
-    std::vector<float> thresholds_;     // its score
+    std::vector<std::uint64_t> least_;           // the k-th best least_key once it is known
+    std::vector<float> thresholds_;              // its score
+    std::vector<std::uint32_t> scores_, codes_;  // of one row, in selection
 };
 
 }  // namespace cliquesim

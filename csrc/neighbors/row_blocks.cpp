@@ -2,41 +2,31 @@
 
 #include <algorithm>
 
-#include "common/similarity.hpp"
+#include "neighbors/float_products.hpp"
 
 namespace cliquesim {
 
 namespace {
-// A tile of this many rows squared stays in the second-level cache (590 kB) and is large enough for
-// GEMM to reach its full rate.
+
+// A tile of this many rows squared stays in the second-level cache (590 kB).
 constexpr std::int64_t usual_edge = 384;
+constexpr std::int64_t least_edge = 96;
+// Of a block's rows in float32, so that very long rows get smaller blocks.
+constexpr std::int64_t block_bytes = 32 << 20;
+
+std::int64_t round_up(std::int64_t rows) {
+    return (rows + panel_rows - 1) / panel_rows * panel_rows;
+}
+
 }  // namespace
 
-RowBlocks::RowBlocks(MatrixView<const float> rows, std::int64_t halo) : rows_(rows), halo_(halo) {
+RowBlocks::RowBlocks(std::int64_t rows, std::int64_t cols, std::int64_t halo)
+    : rows_(rows), halo_(halo) {
+    const std::int64_t fitting = block_bytes / std::max<std::int64_t>(4 * cols, 1);
+    const std::int64_t usual = std::clamp(fitting, least_edge, usual_edge);
     // A wide halo enlarges the tile, so that at most (6/4)^2 of its products are extra work.
-    edge_ = std::min(round_up_to_tile(std::max(usual_edge, 6 * halo)),
-                     round_up_to_tile(rows.rows + 2 * halo));
+    edge_ = std::min(round_up(std::max(usual, 6 * halo)), round_up(rows + 2 * halo));
     core_ = std::max<std::int64_t>(edge_ - 2 * halo, 1);
-    copies_.resize(static_cast<std::size_t>(count()));
-    for (std::int64_t block = 0; block < count(); ++block) {
-        if (inside(block)) continue;
-        auto& copy = copies_[static_cast<std::size_t>(block)];
-        copy.assign(static_cast<std::size_t>(edge_ * rows.cols), 0.0f);
-        const std::int64_t first = begin(block) - halo;
-        for (std::int64_t row = std::max<std::int64_t>(first, 0);
-             row < std::min(first + edge_, rows.rows); ++row)
-            std::copy_n(rows.row(row), rows.cols, copy.data() + (row - first) * rows.cols);
-    }
-}
-
-bool RowBlocks::inside(std::int64_t block) const {
-    const std::int64_t first = begin(block) - halo_;
-    return first >= 0 && first + edge_ <= rows_.rows;
-}
-
-MatrixView<const float> RowBlocks::panel(std::int64_t block) const {
-    if (!inside(block)) return {copies_[static_cast<std::size_t>(block)].data(), edge_, rows_.cols};
-    return {rows_.row(begin(block) - halo_), edge_, rows_.cols, rows_.stride};
 }
 
 }  // namespace cliquesim

@@ -2,35 +2,37 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
-
-#include "common/matrix.hpp"
 
 namespace cliquesim {
 
-// Block b owns rows [begin(b), begin(b) + size(b)). Its panel is edge() rows long, a multiple of
-// tile_multiple, and panel row r is matrix row begin(b) - halo + r, or zeros where there is none.
+// Block b owns rows [begin(b), begin(b) + size(b)). Its panel rows are edge() places, a multiple of
+// panel_rows: place r is matrix row begin(b) - halo + r, if there is one.
 class RowBlocks {
   public:
     RowBlocks() = default;
-    RowBlocks(MatrixView<const float> rows, std::int64_t halo);
+    RowBlocks(std::int64_t rows, std::int64_t cols, std::int64_t halo);
 
-    std::int64_t count() const { return (rows_.rows + core_ - 1) / core_; }
+    std::int64_t rows() const { return rows_; }
+    std::int64_t halo() const { return halo_; }
+    std::int64_t count() const { return (rows_ + core_ - 1) / core_; }
     std::int64_t begin(std::int64_t block) const { return block * core_; }
     std::int64_t size(std::int64_t block) const {
-        return block + 1 < count() ? core_ : rows_.rows - begin(block);
+        return block + 1 < count() ? core_ : rows_ - begin(block);
     }
     std::int64_t edge() const { return edge_; }
-    MatrixView<const float> panel(std::int64_t block) const;
+    // Places that are needed: the block and both halos.
+    std::int64_t places(std::int64_t block) const { return size(block) + 2 * halo_; }
+    // Row of place r, or -1.
+    std::int64_t row_at(std::int64_t block, std::int64_t place) const {
+        const std::int64_t row = begin(block) - halo_ + place;
+        return row >= 0 && row < rows_ ? row : -1;
+    }
 
   private:
-    bool inside(std::int64_t block) const;
-
-    MatrixView<const float> rows_;
+    std::int64_t rows_ = 0;
     std::int64_t halo_ = 0;
     std::int64_t edge_ = 0;
     std::int64_t core_ = 1;
-    std::vector<std::vector<float>> copies_;  // of the blocks at the ends; the others are in place
 };
 
 }  // namespace cliquesim

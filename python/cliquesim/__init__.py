@@ -26,7 +26,7 @@ from cliquesim.cliques import Cliques, CliqueWarning, build_cliques
 from cliquesim.corpus import Corpus
 from cliquesim.features import Whitening, hog
 from cliquesim.linkage import linkage, linkage_memory
-from cliquesim.neighbors import Neighbors, neighbors
+from cliquesim.neighbors import Neighbors, neighbors, similarity_quantiles
 from cliquesim.temporal import pooled_similarity
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ __all__ = [
     "neighbors",
     "pooled_similarity",
     "select_batches",
+    "similarity_quantiles",
     "solve_relaxed",
 ]
 

@@ -54,6 +54,9 @@ def diagnose() -> dict[str, dict[str, str]]:
         "processor": {
             "SIMD level": f"{_core.simd_level} (of {', '.join(levels)}; CLIQUESIM_SIMD forces one)",
             "built levels": ", ".join(_core.built_levels()),
+            "neighbours": "int16 products with AVX512-VNNI, decided in float32"
+            if _core.has_vnni()
+            else "float32 products",
             "threads": str(_core.available_processors()),
         },
         "CUDA": {"usable": "yes" if available else "no", "why": reason},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,12 +30,23 @@ class Neighbors:
         Rows of X, least similar first, likewise.
     bottom_similarities : (M, n_bottom) float32
         Their similarities; +inf where `bottom_indices` is -1.
+    flips : (M, k) bool, or None without `mirrored`
+        Whether the neighbour is the mirror image.
+    bottom_flips : (M, n_bottom) bool, or None
+        Likewise.
+    info : dict
+        `products` ("int16" or "float32") and the `instructions` that made them; `error_bound` of an
+        int16 similarity as a share of the two rows' lengths; `tiles`, and how many of them were
+        `float32_tiles`; `recomputed` single products; `memory_bytes` held beside input and output.
     """
 
     indices: NDArray[np.int64]
     similarities: NDArray[np.float32]
     bottom_indices: NDArray[np.int64]
     bottom_similarities: NDArray[np.float32]
+    flips: NDArray[np.bool_] | None = None
+    bottom_flips: NDArray[np.bool_] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 def neighbors(
@@ -51,13 +63,19 @@ def neighbors(
     queries: ArrayLike | None = None,
     query_groups: ArrayLike | None = None,
     sequences: ArrayLike | None = None,
+    mirrored: ArrayLike | None = None,
+    precision: str = "auto",
+    memory_limit: int | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Neighbors:
     """Exact k most similar and n_bottom least similar rows of every row.
 
-    All pairs are compared, tile by tile; no N x N array is made. Memory: the descriptors, 12 (k +
-    n_bottom) bytes per row of candidates and as much of results. The result is the same to the last
-    bit for any number of threads.
+    All pairs are compared, tile by tile; no N x N array is made. Where the processor multiplies
+    int16 fast, int16 products with a proven bound on their error leave few pairs to compare in
+    float32. The result is the same to the last bit with and without, and for any number of threads.
+
+    Memory beside X and the result: a copy of X (with int16 products half a copy, with correlation
+    one and a half), and 24 (k + n_bottom) bytes per row of candidates.
 
     Parameters
     ----------
@@ -87,6 +105,15 @@ def neighbors(
     sequences : (N,) int array, optional
         Label per row within which Eq. (9) pools, where that is not `groups`: for example frames and
         their mirror images, which exclude each other but are two stretches of time.
+    mirrored : (N, D) array, optional
+        Descriptors m_j of the mirror images of the rows of X: s_ij is the greater one of x_i . x_j
+        and x_i . m_j, each of them pooled before they are compared. `flips` say which it is.
+    precision : {"auto", "float32", "int16"}
+        Which products find the candidates; "auto" takes int16 where it is faster. The result is
+        that of float32 in any case.
+    memory_limit : int, optional
+        Bytes that may be used beside the result and X, `queries` and `mirrored` in float32. With
+        less memory less is kept, and the search is slower.
     progress : callable, optional
         Gets the share of the work that is done, 0 to 1.
 
@@ -98,7 +125,8 @@ def neighbors(
     ------
     InputError
         Wrong shape or type, NaN or inf (the row is named), rows so long that a similarity could
-        overflow float32, sequences that are not contiguous while pooling.
+        overflow float32, sequences that are not contiguous while pooling, a memory_limit that is
+        too small (it is said how much is needed).
 
     Examples
     --------
@@ -110,6 +138,118 @@ def neighbors(
     [[2], [2], [0]]
     """
     check_device(device, stage="neighbors")
+    search = _checked(
+        X,
+        metric,
+        groups,
+        group_window,
+        pool_radius,
+        num_threads,
+        queries,
+        query_groups,
+        sequences,
+        mirrored,
+        memory_limit,
+    )
+    try:
+        found = _core.neighbors(
+            **search,
+            k=as_count(k, "k"),
+            n_bottom=as_count(n_bottom, "n_bottom"),
+            precision=as_choice(precision, "precision", ("auto", "float32", "int16")),
+            progress=progress,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return Neighbors(*found)
+
+
+def similarity_quantiles(
+    X: ArrayLike,
+    quantiles: ArrayLike,
+    metric: str = "dot",
+    groups: ArrayLike | None = None,
+    group_window: int | None = None,
+    pool_radius: int = 0,
+    num_threads: int | None = None,
+    device: str = "cpu",
+    *,
+    queries: ArrayLike | None = None,
+    query_groups: ArrayLike | None = None,
+    sequences: ArrayLike | None = None,
+    mirrored: ArrayLike | None = None,
+    memory_limit: int | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> NDArray[np.float32]:
+    """Quantiles of the similarities of every row to all others: the sorted curve of Fig. 4(b).
+
+    Exact, of all similarities that `neighbors` would choose from; linear between two of them, as
+    `numpy.quantile`. Never an N x N array: memory is a copy of X and the similarities of 384 rows.
+
+    Parameters
+    ----------
+    X, metric, groups, group_window, pool_radius, num_threads, device
+        As for `neighbors`, and so are `queries`, `query_groups`, `sequences`, `mirrored`,
+        `memory_limit` and `progress`.
+    quantiles : (Q,) array
+        In [0, 1], ascending.
+
+    Returns
+    -------
+    (N, Q) or (M, Q) float32
+        NaN in rows that have nothing to be compared with.
+
+    Raises
+    ------
+    InputError
+        As `neighbors`, or quantiles that do not ascend within [0, 1].
+
+    Examples
+    --------
+    >>> import cliquesim as cs
+    >>> cs.similarity_quantiles([[1.0], [2.0], [4.0]], [0, 0.5, 1]).tolist()
+    [[2.0, 3.0, 4.0], [2.0, 5.0, 8.0], [4.0, 6.0, 8.0]]
+    """
+    check_device(device, stage="neighbors")
+    levels = np.asarray(quantiles)
+    if levels.ndim != 1 or levels.dtype.kind not in "fiu":
+        raise InputError(f"quantiles must be a vector of numbers, got shape {levels.shape}")
+    levels = np.ascontiguousarray(levels, dtype=np.float64)
+    if not (np.all((levels >= 0) & (levels <= 1)) and np.all(np.diff(levels) >= 0)):
+        raise InputError("quantiles must ascend within [0, 1]")
+    search = _checked(
+        X,
+        metric,
+        groups,
+        group_window,
+        pool_radius,
+        num_threads,
+        queries,
+        query_groups,
+        sequences,
+        mirrored,
+        memory_limit,
+    )
+    try:
+        return _core.similarity_quantiles(**search, probabilities=levels, progress=progress)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _checked(
+    X: ArrayLike,
+    metric: str,
+    groups: ArrayLike | None,
+    group_window: int | None,
+    pool_radius: int,
+    num_threads: int | None,
+    queries: ArrayLike | None,
+    query_groups: ArrayLike | None,
+    sequences: ArrayLike | None,
+    mirrored: ArrayLike | None,
+    memory_limit: int | None,
+) -> dict[str, Any]:
+    """What both kernels take, converted."""
     X = as_matrix(X, "X")
     n, dimensions = X.shape
     if dimensions == 0:
@@ -124,6 +264,10 @@ def neighbors(
             raise InputError("group_window has no meaning with queries: leave it out")
     elif query_groups is not None:
         raise InputError("query_groups needs queries")
+    if mirrored is not None:
+        mirrored = as_matrix(mirrored, "mirrored")
+        if mirrored.shape != X.shape:
+            raise InputError(f"mirrored must have shape {X.shape} as X has, got {mirrored.shape}")
     group_labels = as_groups(groups, n)
     query_labels = as_groups(query_groups, 0 if queries is None else len(queries), "query_groups")
     if group_window is not None:
@@ -138,21 +282,16 @@ def neighbors(
         raise InputError("query_groups needs groups")
     if pool_radius and queries is not None and query_labels is None:
         raise InputError("pool_radius needs query_groups: the sequence of each query")
-    try:
-        found = _core.neighbors(
-            X,
-            queries,
-            as_count(k, "k"),
-            as_count(n_bottom, "n_bottom"),
-            as_choice(metric, "metric", ("dot", "correlation")) == "correlation",
-            group_labels,
-            query_labels,
-            -1 if group_window is None else group_window,
-            pool_radius,
-            sequence_labels,
-            as_threads(num_threads),
-            progress,
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    return Neighbors(*found)
+    return {
+        "corpus": X,
+        "queries": queries,
+        "mirrored": mirrored,
+        "correlation": as_choice(metric, "metric", ("dot", "correlation")) == "correlation",
+        "groups": group_labels,
+        "query_groups": query_labels,
+        "group_window": -1 if group_window is None else group_window,
+        "pool_radius": pool_radius,
+        "sequences": sequence_labels,
+        "memory_limit": 0 if memory_limit is None else as_count(memory_limit, "memory_limit", 1),
+        "num_threads": as_threads(num_threads),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,25 @@ def test_whitening(tmp_path: Path) -> None:
         ours = next(row for row in case["results"] if row["label"] == "cliquesim")
         assert "sklearn-auto" in ours["times_as_fast_as"]
     assert run("whitening.py", "--n", 10, "--dim", 20).returncode == 2
+
+
+def test_neighbors(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    peers = [] if find_spec("faiss") else ["--no-faiss"]
+    result = run("neighbors.py", "--quick", "--k", 5, "--output", out, *peers)
+    assert result.returncode == 0, result.stderr
+    (case,) = json.loads(out.read_text())["cases"]
+    assert "the same to the last bit" in case["agreement"]
+    assert set(case["pooling_costs"]) == {"float32", "int16"}
+    assert all(row["status"] == "ok" for row in case["results"])
+    assert run("neighbors.py", "--n", "none").returncode == 2
+
+
+def test_stages(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run("stages.py", "--n", 250, "--k", 3, "--output", out)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert report["stages"]["hog"]["shape"] == [250, 1984]
+    assert set(report["stages"]) >= {"hog", "whitening, fit", "whitening, transform", "neighbours"}
+    assert report["seconds"] > 0

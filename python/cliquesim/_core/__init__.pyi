@@ -12,6 +12,7 @@ _F32 = NDArray[np.float32]
 _F64 = NDArray[np.float64]
 _I64 = NDArray[np.int64]
 _I32 = NDArray[np.int32]
+_Bool = NDArray[np.bool_]
 
 simd_level: str
 
@@ -61,6 +62,7 @@ def project(
 def neighbors(
     corpus: _F32,
     queries: _F32 | None,
+    mirrored: _F32 | None,
     k: int,
     n_bottom: int,
     correlation: bool,
@@ -69,9 +71,29 @@ def neighbors(
     group_window: int,
     pool_radius: int,
     sequences: _I64 | None,
+    precision: str,
+    memory_limit: int,
     num_threads: int,
     progress: _Progress,
-) -> tuple[_I64, _F32, _I64, _F32]: ...
+) -> tuple[_I64, _F32, _I64, _F32, _Bool | None, _Bool | None, dict[str, Any]]: ...
+def similarity_quantiles(
+    corpus: _F32,
+    queries: _F32 | None,
+    mirrored: _F32 | None,
+    probabilities: _F64,
+    correlation: bool,
+    groups: _I64 | None,
+    query_groups: _I64 | None,
+    group_window: int,
+    pool_radius: int,
+    sequences: _I64 | None,
+    memory_limit: int,
+    num_threads: int,
+    progress: _Progress,
+) -> _F32: ...
+def neighbor_products() -> str: ...
+def has_vnni() -> bool: ...
+def _multiply_add_rate(seconds: float) -> float: ...
 
 # --- linkage ---
 
