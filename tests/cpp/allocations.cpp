@@ -14,13 +14,17 @@ std::int64_t allocations() {
     return count;
 }
 
-// The linker's --wrap sends every call of malloc() in this program's own objects here.
+// The linker's --wrap sends every such call in this program's own objects here: operator new by its
+// mangled names.
 extern "C" {
 void* __real_malloc(std::size_t size);
 void* __real_calloc(std::size_t number, std::size_t size);
 void* __real_realloc(void* old, std::size_t size);
 void* __real_aligned_alloc(std::size_t alignment, std::size_t size);
 int __real_posix_memalign(void** out, std::size_t alignment, std::size_t size);
+void* __real__Znwm(std::size_t size);
+void* __real__Znam(std::size_t size);
+void* __real__ZnwmSt11align_val_t(std::size_t size, std::align_val_t alignment);
 
 void* __wrap_malloc(std::size_t size) {
     ++count;
@@ -42,18 +46,18 @@ int __wrap_posix_memalign(void** out, std::size_t alignment, std::size_t size) {
     ++count;
     return __real_posix_memalign(out, alignment, size);
 }
+void* __wrap__Znwm(std::size_t size) {
+    ++count;
+    return __real__Znwm(size);
 }
-
-// The standard library's own calls of malloc() are not wrapped; these are.
-void* operator new(std::size_t size) {
-    if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
-    throw std::bad_alloc();
+void* __wrap__Znam(std::size_t size) {
+    ++count;
+    return __real__Znam(size);
 }
-void operator delete(void* memory) noexcept {
-    std::free(memory);
+void* __wrap__ZnwmSt11align_val_t(std::size_t size, std::align_val_t alignment) {
+    ++count;
+    return __real__ZnwmSt11align_val_t(size, alignment);
 }
-void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
 }
 
 #endif
