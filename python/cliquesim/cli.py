@@ -251,18 +251,68 @@ def search(
         typer.echo(f"Grid: {grid}")
 
 
-@app.command(epilog="Example: `cliquesim evaluate RUN --labels LABELS --json`")
+class _Evaluate(typer.core.TyperCommand):
+    """`--baselines` may stand alone; it means the table's then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from cliquesim.baselines import GROUPS
+
+        words = list(args)
+        if "--baselines" in words:
+            place = words.index("--baselines") + 1
+            value = words[place] if place < len(words) else "-"
+            # A path after a bare flag is the run.
+            if value.startswith("-") or ("," not in value and Path(value).exists()):
+                words.insert(place, next(iter(GROUPS)))
+        return super().parse_args(ctx, words)
+
+
+@app.command(
+    cls=_Evaluate,
+    epilog="Examples: `cliquesim evaluate RUN --labels LABELS --json` · "
+    "`cliquesim evaluate RUN --labels LABELS --baselines` · "
+    "`cliquesim evaluate RUN --labels LABELS --baselines nn_cnn,ablations`",
+)
 @_reports_errors
 def evaluate(
     run: Run,
     labels: Annotated[Path, typer.Option(help="Folder in the layout of the released annotations.")],
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAMES]",
+            help="Compute baselines with the run's settings, or take kept ones: names and groups "
+            "(table, ablations, all) with commas; alone: table.",
+        ),
+    ] = None,
+    imagenet: Annotated[
+        Path | None,
+        typer.Option(help="ImageNet weights of AlexNet for its baseline, safetensors."),
+    ] = None,
     as_json: Json = False,
     threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """ROC AUC of posture retrieval by the released protocol, per similarity and category."""
     from cliquesim.evaluation.run import evaluate_run
 
-    _print_evaluation(evaluate_run(run, labels, num_threads=threads), as_json)
+    if baselines is None:
+        if imagenet is not None:
+            raise InputError("--imagenet goes with --baselines")
+        _print_evaluation(evaluate_run(run, labels, num_threads=threads), as_json)
+        return
+    from cliquesim.baselines import choose, evaluate_baselines
+
+    names = [name.strip() for name in baselines.split(",")]
+    choose(names)  # an unknown name is refused before anything is computed
+    result = evaluate_run(run, labels, num_threads=threads)
+    result["baselines"] = evaluate_baselines(
+        run, labels, names, imagenet=imagenet, num_threads=threads, observer=_observer(quiet)
+    )
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        _print_baselines(result["baselines"], run)
 
 
 @app.command(epilog="Example: `cliquesim report RUN --labels LABELS`")
@@ -406,6 +456,32 @@ def _print_evaluation(result: dict[str, Any], as_json: bool) -> None:
         if name in result["mean_auc"]:
             table.add_row(title, f"{result['mean_auc'][name]:.3f}")
     Console(file=sys.stdout).print(table)
+
+
+def _print_baselines(result: dict[str, Any], run: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"ROC AUC, {result['anchors']} anchors, pooled with p = {result['pool_radius']}",
+        caption="gap: the learned similarity's minus this one's, 95 % bootstrap interval over "
+        "anchors",
+    )
+    table.add_column("similarity")
+    for name in ("AUC", "pooled", "gap", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result["rows"]:
+        gap = row["difference"]
+        table.add_row(
+            row["title"],
+            *("" if value is None else f"{value:.3f}" for value in (row["auc"], row["auc_pooled"])),
+            f"{gap['mean']:+.3f}",
+            f"{gap['low']:+.3f} {gap['high']:+.3f}",
+        )
+    Console(file=sys.stdout).print(table)
+    for one in result["skipped"]:
+        typer.echo(f"note: left out {one['name']}: {one['reason']}", err=True)
+    typer.echo(f"Table: {run / 'baselines/table.csv'}")
 
 
 def main() -> None:
