@@ -464,14 +464,14 @@ def _print_baselines(result: dict[str, Any], run: Path) -> None:
 
     table = Table(
         title=f"ROC AUC, {result['anchors']} anchors, pooled with p = {result['pool_radius']}",
-        caption="gap: the learned similarity's minus this one's, 95 % bootstrap interval over "
-        "anchors",
+        caption="gap: the learned similarity's AUC minus this one's, with its 95 % bootstrap "
+        "interval over anchors",
     )
     table.add_column("similarity")
     for name in ("AUC", "pooled", "gap", "interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in result["rows"]:
-        gap = row["difference"]
+        gap = row["difference"] or row["difference_pooled"]
         table.add_row(
             row["title"],
             *("" if value is None else f"{value:.3f}" for value in (row["auc"], row["auc_pooled"])),

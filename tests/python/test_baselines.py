@@ -103,7 +103,9 @@ def test_table_one_of_a_tiny_run(place: Place) -> None:
         assert 0 <= row["auc"] <= 1
         assert set(row["per_category"]["0"]) == {"c0", "c1"}
         assert row["auc"] == pytest.approx(np.mean(list(row["per_category"]["0"].values())))
-        assert row["difference"]["low"] <= row["difference"]["mean"] <= row["difference"]["high"]
+        gap = row["difference"]
+        assert gap["low"] <= gap["mean"] <= gap["high"]
+        assert (row["difference_pooled"] is None) == (row["auc_pooled"] is None)
     assert rows["exemplar_svm"]["auc_pooled"] is None
     assert rows["learned"]["difference"]["mean"] == 0
     # The same figures as the evaluation of the run gives.
@@ -154,7 +156,8 @@ def test_ablations_share_the_stages_of_the_run(place: Place) -> None:
     learned = rows_of(evaluate_baselines(place.run, place.labels, ["learned"]))["learned"]
     assert rows["rounds_1"]["auc"] == learned["auc"] == rows["pool_0"]["auc"]
     assert rows["pool_1"]["auc_pooled"] == learned["auc_pooled"]
-    assert rows["pool_1"]["difference"]["mean"] == 0
+    assert rows["pool_1"]["difference_pooled"]["mean"] == 0
+    assert rows["pool_1"]["auc"] is rows["pool_1"]["difference"] is None
     assert "corpus" not in [one.name for one in (place.run / "baselines/rounds/run").iterdir()]
     # The run itself is as it was.
     assert SimilarityModel.load(place.run).summary_["rounds"] == 1
@@ -338,3 +341,32 @@ def test_bare_baselines_mean_the_table(place: Place) -> None:
         assert str(context.params["run"]) == run
     context = command.make_context("evaluate", [run, "--labels", labels, "--baselines", "hog,all"])
     assert context.params["baselines"] == "hog,all"
+
+
+def test_the_bench_over_seeds(place: Place, tmp_path: Path) -> None:
+    bench = Path(__file__).parents[2] / "bench/baselines.py"
+    if not bench.is_file():
+        pytest.skip("no benchmarks beside the tests")
+    frames = place.labels.parent / "frames"
+    out = tmp_path / "out.json"
+    command = [sys.executable, bench, "--frames", frames, "--labels", place.labels, "--threads", 1]
+    command += ["--names", "hog,one_sample,pool_1", "--seeds", 0, 1, "--output", out]
+    changes = json.loads(json.dumps(SETTINGS))
+    command += [word for k, v in changes.items() for word in ("--set", f"{k}={json.dumps(v)}")]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert set(rows) == {"hog", "one_sample", "pool_1"}
+    assert rows["hog"]["auc"] == pytest.approx(np.mean(rows["hog"]["auc_of_seeds"]))
+    assert len(set(rows["hog"]["auc_of_seeds"])) == 1  # nothing in it depends on the seed
+    assert len(rows["one_sample"]["auc_of_seeds"]) == 2
+    assert rows["pool_1"]["difference_pooled"]["mean"] == 0
+    assert [run["settings"]["seed"] for run in report["runs"]] == [0, 1]
+    assert "1-sample CNN" in done.stdout
+    absent = [sys.executable, str(bench), "--labels", str(tmp_path / "absent")]
+    skipped = subprocess.run(absent, capture_output=True, text=True, check=False)
+    assert skipped.returncode == 0
+    assert skipped.stdout.startswith("skipped: there is no corpus in")

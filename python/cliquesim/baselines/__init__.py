@@ -9,5 +9,14 @@ from __future__ import annotations
 from cliquesim.baselines.catalogue import BASELINES, GROUPS, Baseline, choose
 from cliquesim.baselines.exemplar_svm import ExemplarSvm
 from cliquesim.baselines.run import evaluate_baselines
+from cliquesim.baselines.workplace import load_scores
 
-__all__ = ["BASELINES", "GROUPS", "Baseline", "ExemplarSvm", "choose", "evaluate_baselines"]
+__all__ = [
+    "BASELINES",
+    "GROUPS",
+    "Baseline",
+    "ExemplarSvm",
+    "choose",
+    "evaluate_baselines",
+    "load_scores",
+]

@@ -20,7 +20,8 @@ from cliquesim.model import SimilarityModel
 from cliquesim.run_folder import RunFolder, StageObserver, open_run
 
 REFERENCE = "learned"
-_COLUMNS = ("name", "title", "auc", "auc_pooled", "pool_radius", "difference", "low", "high")
+_OWN = ("name", "title", "auc", "auc_pooled", "pool_radius")
+_GAPS = ("difference", "low", "high", "difference_pooled", "low_pooled", "high_pooled")
 
 
 def evaluate_baselines(
@@ -51,9 +52,9 @@ def evaluate_baselines(
     Returns
     -------
     dict with `rows` (per baseline: name, title, group, auc, auc_pooled, pool_radius, per_category,
-    seconds, and `difference`: the learned similarity's AUC minus its own, over anchors, with a 95 %
-    bootstrap interval; of pooled similarities where there is no other), `skipped` (name, reason),
-    `anchors`, `pool_radius` and `reference`.
+    seconds, and `difference`, `difference_pooled`: the learned similarity's AUC minus its own, both
+    single or both pooled, over anchors, with a 95 % bootstrap interval; None where there is none),
+    `skipped` (name, reason), `anchors`, `pool_radius` and `reference`.
 
     Raises
     ------
@@ -121,21 +122,21 @@ def _measure(baseline: Baseline, place: Workplace) -> tuple[Scores, float]:
 
 
 def _row(baseline: Baseline, scores: Scores, seconds: float, reference: Scores) -> dict[str, Any]:
-    pooled = next((p for p in scores if p), None)
-    p = 0 if 0 in scores else pooled
-    assert p is not None
-    # A radius that the run's own result lacks is compared with the pooled one.
-    against = reference.get(p, reference[max(reference)])
+    single, pooled = scores.get(0), next((one for p, one in scores.items() if p), None)
+    ours, ours_pooled = reference[0], next((one for p, one in reference.items() if p), None)
     return {
         "name": baseline.name,
         "title": baseline.title,
         "group": baseline.group,
-        "auc": scores[0].auc if 0 in scores else None,
-        "auc_pooled": scores[pooled].auc if pooled else None,
-        "pool_radius": pooled,
+        "auc": single.auc if single else None,
+        "auc_pooled": pooled.auc if pooled else None,
+        "pool_radius": next((p for p in scores if p), None),
         "per_category": {str(p): one.per_category for p, one in scores.items()},
         "seconds": round(seconds, 1),
-        "difference": difference(against.per_anchor, scores[p].per_anchor),
+        "difference": difference(ours.per_anchor, single.per_anchor) if single else None,
+        "difference_pooled": difference(ours_pooled.per_anchor, pooled.per_anchor)
+        if pooled and ours_pooled
+        else None,
     }
 
 
@@ -149,8 +150,10 @@ def difference(reference: Any, other: Any) -> dict[str, float]:
 def _save_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     with write_atomically(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(_COLUMNS)
+        writer.writerow((*_OWN, *_GAPS))
         for row in rows:
-            gap = row["difference"]
-            values = [*(row[name] for name in _COLUMNS[:5]), gap["mean"], gap["low"], gap["high"]]
+            values = [row[name] for name in _OWN]
+            for name in ("difference", "difference_pooled"):
+                gap = row[name] or dict.fromkeys(("mean", "low", "high"))
+                values += [gap["mean"], gap["low"], gap["high"]]
             writer.writerow(["" if value is None else value for value in values])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cliquesim._files import load_array, load_json, save_array, save_json
+from cliquesim._files import PathLike, load_array, load_json, save_array, save_json
 from cliquesim.config import Config, make_config
 from cliquesim.errors import RunError
 from cliquesim.evaluation.protocol import Encode, Protocol, Score
@@ -128,10 +128,12 @@ class Workplace:
 
         after = [*prepared.after, self.protocol.key]
         stage = self.stage(f"{name}/result", prepared.settings, after, body, resumable=True)
-        return _load(stage.folder), stage.seconds
+        return load_scores(self.run.path, name), stage.seconds
 
 
-def _load(folder: Path) -> Scores:
+def load_scores(run: PathLike, name: str) -> Scores:
+    """What `evaluate_baselines` keeps of one baseline: a `Score` per radius p of Eq. (9)."""
+    folder = Path(run) / FOLDER / name / "result"
     stored = load_json(folder / "result.json")
     per_anchor, tpr = load_array(folder / "per_anchor.npy"), load_array(folder / "tpr.npy")
     return {
