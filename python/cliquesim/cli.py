@@ -255,16 +255,23 @@ class _Evaluate(typer.core.TyperCommand):
     """`--baselines` may stand alone; it means the table's then."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        from cliquesim.baselines import GROUPS
-
         words = list(args)
         if "--baselines" in words:
             place = words.index("--baselines") + 1
-            value = words[place] if place < len(words) else "-"
-            # A path after a bare flag is the run.
-            if value.startswith("-") or ("," not in value and Path(value).exists()):
-                words.insert(place, next(iter(GROUPS)))
+            if place == len(words) or words[place].startswith("-") or _is_path(words[place]):
+                words.insert(place, "table")
         return super().parse_args(ctx, words)
+
+
+def _is_path(word: str) -> bool:
+    """Whether what follows a bare `--baselines` is the run's folder."""
+    from cliquesim.baselines.catalogue import is_known
+
+    return not is_known(_names(word)) and Path(word).exists()
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 @app.command(
@@ -303,7 +310,7 @@ def evaluate(
         return
     from cliquesim.baselines import choose, evaluate_baselines
 
-    names = [name.strip() for name in baselines.split(",")]
+    names = _names(baselines)
     choose(names)  # an unknown name is refused before anything is computed
     result = evaluate_run(run, labels, num_threads=threads)
     result["baselines"] = evaluate_baselines(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ from cliquesim.baselines import BASELINES, GROUPS, ExemplarSvm, choose, evaluate
 from cliquesim.baselines.networks import Positives, load_imagenet, patches
 from cliquesim.baselines.run import difference
 from cliquesim.config import make_config
-from cliquesim.errors import InputError
+from cliquesim.errors import InputError, MissingExtraError, RunError
 from cliquesim.evaluation.run import evaluate_run
 from cliquesim.model import SimilarityModel
 from cliquesim.pool import Pool
@@ -171,6 +173,73 @@ def test_the_settings_of_the_ablations_are_what_they_say(place: Place) -> None:
     own = json.loads((place.run / "run.json").read_text())["settings"]
     changed = {name for name in own if settings[name] != own[name]}
     assert changed == {"batch_similarity"}
+
+
+def test_one_category_softmax_no_mirror_no_pooling(tmp_path: Path) -> None:
+    frames = write_figures(tmp_path / "frames", 1, SEQUENCES, FRAMES)
+    changes = {"mirror": False, "pool_radius": 0, "training.loss": "softmax"}
+    config = make_config(changes={**SETTINGS, **changes})
+    corpus = cs.Corpus.from_folder(frames, size=(48, 48))
+    pipeline.fit(corpus, tmp_path / "run", config, num_threads=1)
+    labels = write_labels(tmp_path / "labels", categories=1)
+    names = ["one_sample", "nn_cnn", "exemplar_cnn", "pool_2", "hog_lda_full_one_scale"]
+    names += ["exemplar_svm"] if importlib.util.find_spec("sklearn") else []
+    rows = rows_of(evaluate_baselines(tmp_path / "run", labels, names, num_threads=1))
+    assert set(rows) == set(names)
+    assert rows["nn_cnn"]["auc_pooled"] is None
+    assert rows["pool_2"]["auc"] is rows["pool_2"]["difference_pooled"] is None
+    training = json.loads((tmp_path / "run/baselines/one_sample/training/stage.json").read_text())
+    assert training["summary"]["sets"] == len(corpus) + 1  # and all other samples
+
+
+def test_what_fails_is_left_out_of_a_group_and_raised_by_its_name(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Any) -> Any:
+        raise RunError("no luck")
+
+    broken = dataclasses.replace(BASELINES["hog"], prepare=fail)
+    monkeypatch.setitem(BASELINES, "hog", broken)
+    monkeypatch.setitem(GROUPS, "table", ("hog", "random_init"))
+    result = evaluate_baselines(place.run, place.labels, ["table"], num_threads=1)
+    assert list(rows_of(result)) == ["random_init"]
+    assert result["skipped"] == [{"name": "hog", "reason": "no luck"}]
+    with pytest.raises(RunError, match="no luck"):
+        evaluate_baselines(place.run, place.labels, ["hog"])
+
+
+def test_a_missing_package_is_said_before_anything_is_computed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    seen = Seen()
+    with pytest.raises(MissingExtraError, match=r"cliquesim\[baselines\]"):
+        evaluate_baselines(place.run, place.labels, ["exemplar_svm"], observer=seen)
+    assert seen.computed == seen.kept == []
+
+
+def test_an_interrupted_exemplar_svm_goes_on(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn", reason="extra 'baselines'")
+    whole = rows_of(evaluate_baselines(place.run, place.labels, ["exemplar_svm"], num_threads=1))
+    shutil.copytree(place.run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/baselines/exemplar_svm")
+    fit, fitted = ExemplarSvm.fit, []
+
+    def counted(self: ExemplarSvm, *arguments: Any) -> ExemplarSvm:
+        if len(fitted) == 4:
+            raise KeyboardInterrupt
+        fitted.append(self)
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(ExemplarSvm, "fit", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_baselines(tmp_path / "run", place.labels, ["exemplar_svm"], num_threads=1)
+    del fitted[:]
+    again = rows_of(evaluate_baselines(tmp_path / "run", place.labels, ["exemplar_svm"]))
+    assert len(fitted) == 3  # the first category's three were kept
+    assert again["exemplar_svm"]["per_category"] == whole["exemplar_svm"]["per_category"]
 
 
 def test_names_and_groups() -> None:

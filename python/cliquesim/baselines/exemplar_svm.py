@@ -125,7 +125,7 @@ def _score(place: Workplace, work: StageWork) -> Scores:
     total = len(place.protocol.categories)
     for number, category in enumerate(place.protocol.categories):
         kept = work.folder / f"scores-{number}.npy"
-        if not (work.resuming and kept.exists()):
+        if not kept.exists():  # else from before an interruption
             scores = _of_category(place, category, features, work, number / total, 1 / total)
             save_array(kept, scores)
         flat, pairs, start = load_array(kept), [], 0
