@@ -120,6 +120,8 @@ def test_table_one_of_a_tiny_run(place: Place) -> None:
     with (place.run / "baselines/table.csv").open() as stream:
         table = {row["name"]: row for row in csv.DictReader(stream)}
     assert float(table["nn_cnn"]["auc"]) == rows["nn_cnn"]["auc"]
+    if importlib.util.find_spec("matplotlib"):
+        assert "NN-CNN, 10 neighbours" in (place.run / "baselines/roc.svg").read_text()
     stored = place.run / "baselines/nn_cnn/result"
     assert np.load(stored / "per_anchor.npy").shape == (2, 6)
     assert np.load(stored / "tpr.npy").shape == (2, 101)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from cliquesim._files import save_json, write_atomically
 from cliquesim.baselines.catalogue import BASELINES, Baseline, choose
 from cliquesim.baselines.workplace import FOLDER, Scores, Workplace
 from cliquesim.errors import InputError, RunError
-from cliquesim.evaluation.protocol import Protocol
-from cliquesim.evaluation.retrieval import bootstrap_interval
+from cliquesim.evaluation.protocol import Protocol, Score
+from cliquesim.evaluation.retrieval import N_POINTS, bootstrap_interval
 from cliquesim.model import SimilarityModel
 from cliquesim.run_folder import RunFolder, StageObserver, open_run
 
@@ -38,7 +39,8 @@ def evaluate_baselines(
     Networks train with the run's settings and number of steps on other positives; ablations are
     fits with one setting changed, which share the run's stages as far as they are equal. The
     results are in ``RUN/baselines/NAME/result`` (``result.json``, ``per_anchor.npy`` (radii,
-    anchors), ``tpr.npy`` (radii, 101)), the table in ``RUN/baselines/table.json`` and ``.csv``.
+    anchors), ``tpr.npy`` (radii, 101)), the table in ``RUN/baselines/table.json`` and ``.csv``, and
+    where matplotlib is installed the mean ROC curves (Fig. 1a) in ``RUN/baselines/roc.svg``.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def evaluate_baselines(
         )
         ready, skipped = _available(chosen, singly, place)
         reference, _ = _measure(BASELINES[REFERENCE], place)
-        rows = []
+        rows, curves = [], {}
         for baseline in ready:
             try:
                 scores, seconds = _measure(baseline, place)
@@ -86,6 +88,8 @@ def evaluate_baselines(
                 skipped.append({"name": baseline.name, "reason": str(error)})
                 continue
             rows.append(_row(baseline, scores, seconds, reference))
+            if 0 in scores:
+                curves[baseline.title] = scores[0]
         result: dict[str, Any] = {
             "reference": REFERENCE,
             "anchors": protocol.n_anchors,
@@ -96,6 +100,7 @@ def evaluate_baselines(
         }
         save_json(folder / FOLDER / "table.json", result)
         _save_csv(folder / FOLDER / "table.csv", rows)
+        _save_curves(folder / FOLDER / "roc.svg", curves)
     return result
 
 
@@ -157,3 +162,15 @@ def _save_csv(path: Path, rows: list[dict[str, Any]]) -> None:
                 gap = row[name] or dict.fromkeys(("mean", "low", "high"))
                 values += [gap["mean"], gap["low"], gap["high"]]
             writer.writerow(["" if value is None else value for value in values])
+
+
+def _save_curves(path: Path, scores: dict[str, Score]) -> None:
+    if not scores or importlib.util.find_spec("matplotlib") is None:
+        return
+    from cliquesim.report.figures import roc_curves
+
+    fpr = np.linspace(0, 1, N_POINTS).tolist()
+    curves = {title: {"fpr": fpr, "tpr": one.tpr.tolist()} for title, one in scores.items()}
+    figure = roc_curves(curves, {title: one.auc for title, one in scores.items()})
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary)
