@@ -20,7 +20,7 @@ from tiny_corpus import SMALL, write_figures
 import cliquesim as cs
 from cliquesim import pipeline
 from cliquesim.baselines import BASELINES, GROUPS, ExemplarSvm, choose, evaluate_baselines
-from cliquesim.baselines.networks import Positives, load_imagenet, patches
+from cliquesim.baselines.networks import Positives, patches
 from cliquesim.baselines.run import difference
 from cliquesim.config import make_config
 from cliquesim.errors import InputError, MissingExtraError, RunError
@@ -343,20 +343,85 @@ def test_imagenet_weights_are_checked(tmp_path: Path, place: Place) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
+    from cliquesim.baselines.imagenet import OneTowerAlexNet, load_imagenet
     from cliquesim.training.backbones import AlexNet
 
-    weights = {k: torch.zeros_like(v) for k, v in AlexNet().state_dict().items()}
-    whole, less, wrong = (tmp_path / f"{name}.safetensors" for name in ("whole", "less", "wrong"))
-    save_file({**weights, "fc8.weight": torch.zeros(10, 4096)}, whole)
-    assert float(load_imagenet(whole).backbone.fc7.weight.detach().abs().max()) == 0
-    save_file({k: v for k, v in weights.items() if k != "fc6.bias"}, less)
-    with pytest.raises(InputError, match=r"lacks the tensor 'fc6\.bias' of shape \(4096,\)"):
-        load_imagenet(less)
-    save_file({**weights, "conv2.weight": torch.zeros(256, 96, 5, 5)}, wrong)
-    with pytest.raises(InputError, match=r"conv2\.weight has shape"):
-        evaluate_baselines(place.run, place.labels, ["alexnet"], imagenet=wrong)
+    file = tmp_path / "weights.safetensors"
+    for net, last, gone in (
+        (AlexNet(), "fc8.weight", "fc6.bias"),
+        (OneTowerAlexNet(), "classifier.6.weight", "classifier.4.weight"),
+    ):
+        weights = net.state_dict()
+        save_file({**weights, last: torch.zeros(10, 4096)}, file)
+        loaded = load_imagenet(file).backbone
+        assert type(loaded) is type(net)
+        images = torch.rand(1, 3, net.image_size, net.image_size)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.embed(images), net.eval().embed(images))
+        save_file({k: v for k, v in weights.items() if k != gone}, file)
+        with pytest.raises(InputError, match=rf"lacks the tensor '{gone}' of shape \(4096"):
+            load_imagenet(file)
+        save_file({**weights, gone: torch.zeros(3, 3)}, file)
+        with pytest.raises(InputError, match=rf"{gone} has shape \(3, 3\), expected"):
+            evaluate_baselines(place.run, place.labels, ["alexnet"], imagenet=file)
+        save_file({**weights, "other": torch.zeros(3)}, file)
+        with pytest.raises(InputError, match="no tensor 'other'"):
+            load_imagenet(file)
     with pytest.raises(InputError, match="--imagenet FILE"):
         evaluate_baselines(place.run, place.labels, ["alexnet"])
+    with pytest.raises(InputError, match="pickles are not read"):
+        load_imagenet(tmp_path / "alexnet.pth")
+
+
+def test_alexnet_of_torchvision_layer_by_layer() -> None:
+    torch = pytest.importorskip("torch")
+    from torch.nn import functional
+
+    from cliquesim.baselines.imagenet import OneTowerAlexNet
+
+    torch.manual_seed(0)
+    net = OneTowerAlexNet().eval()
+    w = net.state_dict()
+    assert sum(value.numel() for value in w.values()) == 61_100_840 - 4_097_000
+    images = torch.rand(2, 3, 224, 224)
+    x = images.clone()
+    for c, (mean, deviation) in enumerate(((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))):
+        x[:, c] = (x[:, c] - mean) / deviation
+    with torch.no_grad():
+        for i, (stride, pad, pool) in {
+            0: (4, 2, True),
+            3: (1, 2, True),
+            6: (1, 1, False),
+            8: (1, 1, False),
+            10: (1, 1, True),
+        }.items():
+            x = functional.conv2d(
+                x, w[f"features.{i}.weight"], w[f"features.{i}.bias"], stride, pad
+            ).clamp_min(0)
+            x = functional.max_pool2d(x, 3, 2) if pool else x
+        x = x.flatten(1)
+        for i in (1, 4):
+            x = (x @ w[f"classifier.{i}.weight"].T + w[f"classifier.{i}.bias"]).clamp_min(0)
+        torch.testing.assert_close(net.embed(images), x, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="'fc7'"):
+        net.embed(images, "fc6")
+
+
+def test_alexnet_is_measured_where_its_weights_are_given(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    from cliquesim.baselines.imagenet import OneTowerAlexNet
+
+    frames = write_figures(tmp_path / "frames", 1, SEQUENCES, FRAMES)
+    corpus = cs.Corpus.from_folder(frames, size=(48, 48))
+    pipeline.fit(corpus, tmp_path / "run", make_config(changes=SETTINGS), num_threads=1)
+    labels = write_labels(tmp_path / "labels", categories=1)
+    torch.manual_seed(0)
+    save_file(OneTowerAlexNet().state_dict(), tmp_path / "weights.safetensors")
+    run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
+    found = evaluate_baselines(run, labels, ["alexnet"], imagenet=weights)
+    assert 0 <= rows_of(found)["alexnet"]["auc"] <= 1
 
 
 def test_the_difference_is_paired() -> None:

@@ -1,6 +1,6 @@
 """Networks trained on other positives than cliques, by the run's own trainer and settings.
 
-Sect. 3.1's 1-sample CNN and NN-CNN, Exemplar-CNN, random weights, and AlexNet from ImageNet.
+Sect. 3.1's 1-sample CNN and NN-CNN, Exemplar-CNN, and random weights.
 """
 
 from __future__ import annotations
@@ -8,15 +8,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cliquesim import parts
-from cliquesim._files import hash_file
+from cliquesim._files import hash_file, hash_json
 from cliquesim.baselines.workplace import Prepared, Workplace
 from cliquesim.errors import InputError
 from cliquesim.evaluation.protocol import Encode
@@ -25,6 +24,9 @@ from cliquesim.pipeline import MODEL, describe_corpus, train_network
 from cliquesim.pool import Pool
 from cliquesim.run_folder import Stage, StageWork
 from cliquesim.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from cliquesim.training import EmbeddingModel
 
 N_NEIGHBORS = 10  # of NN-CNN, Sect. 3.1
 _MOST_BATCHES = 2000  # then they come again, in another order
@@ -98,9 +100,9 @@ def random_init(place: Workplace) -> Prepared:
     def load() -> Encode:
         from cliquesim.training import EmbeddingModel
 
-        return _encode(EmbeddingModel.random(config), place.threads)
+        return encode_with(EmbeddingModel.random(config), place.threads)
 
-    return place.encoded([place.corpus.fingerprint, _key(config)], load)
+    return place.encoded([place.corpus.fingerprint, hash_json(config.to_dict())], load)
 
 
 def one_sample(place: Workplace) -> Prepared:
@@ -151,6 +153,33 @@ def exemplar_cnn(place: Workplace) -> Prepared:
     return _trained(place, "exemplar_cnn", [], sets, config=config, frames=cut)
 
 
+def no_imagenet(place: Workplace) -> Exception | None:
+    """Why AlexNet cannot be had, if it cannot."""
+    if place.imagenet is None:
+        return InputError(
+            "alexnet needs a weight file: --imagenet FILE (safetensors, in torchvision's or "
+            "Caffe's layout)"
+        )
+    from cliquesim.baselines.imagenet import load_imagenet
+
+    load_imagenet(place.imagenet)
+    return None
+
+
+def alexnet(place: Workplace) -> Prepared:
+    """AlexNet trained on ImageNet, with labels: features of fc7, correlation."""
+    path = place.imagenet
+    if path is None:
+        raise InputError("alexnet needs a weight file: --imagenet FILE")
+
+    def load() -> Encode:
+        from cliquesim.baselines.imagenet import load_imagenet
+
+        return encode_with(load_imagenet(path), place.threads)
+
+    return place.encoded([hash_file(path)], load)
+
+
 def patches(frames: NDArray[np.uint8], side: int, seed: int) -> NDArray[np.uint8]:
     """One random square (n, side, side, 3) of every frame, scaled to twice `side` before."""
     from PIL import Image
@@ -162,39 +191,6 @@ def patches(frames: NDArray[np.uint8], side: int, seed: int) -> NDArray[np.uint8
         scaled = np.asarray(image.resize((2 * side, 2 * side), Image.Resampling.BILINEAR))
         result[i] = scaled[y : y + side, x : x + side]
     return result
-
-
-def no_imagenet(place: Workplace) -> Exception | None:
-    """Why AlexNet cannot be had, if it cannot."""
-    if place.imagenet is None:
-        return InputError(
-            "alexnet needs a weight file: --imagenet FILE (safetensors, Caffe's layout with the "
-            "names conv1.weight ... fc7.bias)"
-        )
-    load_imagenet(place.imagenet)
-    return None
-
-
-def load_imagenet(path: Path) -> Any:
-    """AlexNet with the weights of a safetensors file; InputError names what does not fit.
-
-    The layout is that of Caffe's `bvlc_alexnet` (grouped convolutions, conv1 turned to RGB order):
-    conv1 to conv5, fc6 and fc7, each with weight and bias. fc8, the classifier, is left aside.
-    """
-    from cliquesim.training import EmbeddingModel
-    from cliquesim.training.model import load_weights
-
-    model = EmbeddingModel.random(TrainingConfig.paper(precision="auto"))
-    load_weights(model.backbone, path, complete=True, ignored=("fc8.",))
-    return model
-
-
-def alexnet(place: Workplace) -> Prepared:
-    """AlexNet trained on ImageNet, with labels: features of fc7, correlation."""
-    path = place.imagenet
-    if path is None:
-        raise InputError("alexnet needs a weight file: --imagenet FILE")
-    return place.encoded([hash_file(path)], lambda: _encode(load_imagenet(path), place.threads))
 
 
 def _sets(place: Workplace, neighbors: NDArray[np.int64] | None = None) -> Positives:
@@ -246,21 +242,16 @@ def _trained(
     def load() -> Encode:
         from cliquesim.training import EmbeddingModel
 
-        return _encode(EmbeddingModel.load(trained.folder / MODEL), place.threads)
+        return encode_with(EmbeddingModel.load(trained.folder / MODEL), place.threads)
 
     return place.encoded([trained], load)
 
 
-def _encode(model: Any, threads: int | None) -> Encode:
+def encode_with(model: EmbeddingModel, threads: int | None) -> Encode:
+    """Features of the layer that a network was trained for, as unit rows: Pearson correlation."""
     from cliquesim.training import embed
 
     def encode(frames: NDArray[np.uint8], mirrored: bool) -> NDArray[np.float32]:
         return standardize(embed(model, frames, flip=mirrored, num_threads=threads))
 
     return encode
-
-
-def _key(config: TrainingConfig) -> str:
-    from cliquesim._files import hash_json
-
-    return hash_json(config.to_dict())

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cliquesim._files import PathLike, write_atomically
 from cliquesim.errors import InputError
@@ -91,7 +91,7 @@ def read_tensors(path: PathLike) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def load_weights(
-    backbone: Backbone, path: PathLike, *, complete: bool = False, ignored: tuple[str, ...] = ()
+    backbone: nn.Module, path: PathLike, *, complete: bool = False, ignored: tuple[str, ...] = ()
 ) -> None:
     """Start a network from a safetensors file, for example converted ImageNet weights.
 
