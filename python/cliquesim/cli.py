@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import typer
 import cliquesim
 from cliquesim.config import PRESETS, Config, make_config, parse_setting
 from cliquesim.errors import InputError, MissingExtraError, RunError
+from cliquesim.tables import print_baselines, print_evaluation, print_plan
 
 if TYPE_CHECKING:
     from cliquesim.corpus import Corpus
@@ -112,7 +112,7 @@ def demo(
     from cliquesim.demo import run_demo
 
     result, report = run_demo(out, quick=quick, num_threads=threads, observer=_observer(quiet))
-    _print_evaluation(result, as_json)
+    print_evaluation(result, as_json)
     if not as_json:
         typer.echo(f"\nReport: {report}")
 
@@ -173,7 +173,7 @@ def fit(
             cache = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="cliquesim-")))
         corpus = _open_corpus(sources, manifest, root, boxes, every, chosen, cache, observer)
         if dry_run:
-            _print_plan(pipeline.plan(corpus, out, chosen, num_threads=threads), as_json)
+            print_plan(pipeline.plan(corpus, out, chosen, num_threads=threads), as_json)
             return
         result = pipeline.fit(
             corpus,
@@ -306,7 +306,7 @@ def evaluate(
     if baselines is None:
         if imagenet is not None:
             raise InputError("--imagenet goes with --baselines")
-        _print_evaluation(evaluate_run(run, labels, num_threads=threads), as_json)
+        print_evaluation(evaluate_run(run, labels, num_threads=threads), as_json)
         return
     from cliquesim.baselines import choose, evaluate_baselines
 
@@ -319,7 +319,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(result, indent=2))
     else:
-        _print_baselines(result["baselines"], run)
+        print_baselines(result["baselines"], run)
 
 
 @app.command(epilog="Example: `cliquesim report RUN --labels LABELS`")
@@ -412,83 +412,6 @@ def _observer(quiet: bool) -> Any:
     from cliquesim.progress import terminal_observer
 
     return terminal_observer(quiet)
-
-
-def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(plan, indent=2))
-        return
-    for stage in plan["stages"]:
-        state = "done, kept" if stage["done"] else f"about {_duration(stage['seconds'])}"
-        typer.echo(f"  {stage['name']:<22} {state:<18} {stage['work']}")
-    typer.echo(
-        f"Would take about {_duration(plan['seconds'])}, {plan['memory_mib'] / 1024:.1f} GiB of "
-        f"memory and {plan['disk_mib'] / 1024:.1f} GiB of disk. Nothing was done."
-    )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-_METHODS = {
-    "hog": "raw HOG, centred",
-    "hog_lda": "HOG-LDA",
-    "hog_lda_pooled": "HOG-LDA + temporal pooling",
-    "learned": "learned",
-    "learned_pooled": "learned + temporal pooling",
-    "fused": "learned + HOG-LDA",
-    "fused_pooled": "learned + HOG-LDA + temporal pooling",
-}
-
-
-def _print_evaluation(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"ROC AUC, mean over {len(result['per_category'])} categories, "
-        f"{result['anchors']} anchors"
-    )
-    table.add_column("similarity")
-    table.add_column("AUC", justify="right")
-    for name, title in _METHODS.items():
-        if name in result["mean_auc"]:
-            table.add_row(title, f"{result['mean_auc'][name]:.3f}")
-    Console(file=sys.stdout).print(table)
-
-
-def _print_baselines(result: dict[str, Any], run: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"ROC AUC, {result['anchors']} anchors, pooled with p = {result['pool_radius']}",
-        caption="gap: the learned similarity's AUC minus this one's, with its 95 % bootstrap "
-        "interval over anchors",
-    )
-    table.add_column("similarity")
-    for name in ("AUC", "pooled", "gap", "interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in result["rows"]:
-        gap = row["difference"] or row["difference_pooled"]
-        table.add_row(
-            row["title"],
-            *("" if value is None else f"{value:.3f}" for value in (row["auc"], row["auc_pooled"])),
-            f"{gap['mean']:+.3f}",
-            f"{gap['low']:+.3f} {gap['high']:+.3f}",
-        )
-    Console(file=sys.stdout).print(table)
-    for one in result["skipped"]:
-        typer.echo(f"note: left out {one['name']}: {one['reason']}", err=True)
-    typer.echo(f"Table: {run / 'baselines/table.csv'}")
 
 
 def main() -> None:
