@@ -55,9 +55,9 @@ def evaluate_baselines(
     -------
     dict with `rows` (per baseline: name, title, group, auc, auc_pooled, pool_radius, per_category,
     seconds of training and scoring (stages shared with the run count), and `difference`,
-    `difference_pooled`: the learned similarity's AUC minus its own, both single or both pooled, over
-    anchors, with a 95 % bootstrap interval; None where there is none), `skipped` (name, reason),
-    `anchors`, `pool_radius` and `reference`.
+    `difference_pooled`: the learned similarity's AUC minus its own, both single or both pooled,
+    over anchors, with a 95 % bootstrap interval; None where there is none), `skipped` (name,
+    reason), `anchors`, `pool_radius` and `reference`.
 
     Raises
     ------
