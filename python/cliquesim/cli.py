@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import typer
 import cliquesim
 from cliquesim.config import PRESETS, Config, make_config, parse_setting
 from cliquesim.errors import InputError, MissingExtraError, RunError
+from cliquesim.tables import print_baselines, print_evaluation, print_plan
 
 if TYPE_CHECKING:
     from cliquesim.corpus import Corpus
@@ -112,7 +112,7 @@ def demo(
     from cliquesim.demo import run_demo
 
     result, report = run_demo(out, quick=quick, num_threads=threads, observer=_observer(quiet))
-    _print_evaluation(result, as_json)
+    print_evaluation(result, as_json)
     if not as_json:
         typer.echo(f"\nReport: {report}")
 
@@ -173,7 +173,7 @@ def fit(
             cache = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="cliquesim-")))
         corpus = _open_corpus(sources, manifest, root, boxes, every, chosen, cache, observer)
         if dry_run:
-            _print_plan(pipeline.plan(corpus, out, chosen, num_threads=threads), as_json)
+            print_plan(pipeline.plan(corpus, out, chosen, num_threads=threads), as_json)
             return
         result = pipeline.fit(
             corpus,
@@ -251,18 +251,75 @@ def search(
         typer.echo(f"Grid: {grid}")
 
 
-@app.command(epilog="Example: `cliquesim evaluate RUN --labels LABELS --json`")
+class _Evaluate(typer.core.TyperCommand):
+    """`--baselines` may stand alone; it means the table's then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = list(args)
+        if "--baselines" in words:
+            place = words.index("--baselines") + 1
+            if place == len(words) or words[place].startswith("-") or _is_path(words[place]):
+                words.insert(place, "table")
+        return super().parse_args(ctx, words)
+
+
+def _is_path(word: str) -> bool:
+    """Whether what follows a bare `--baselines` is the run's folder."""
+    from cliquesim.baselines.catalogue import is_known
+
+    return not is_known(_names(word)) and Path(word).exists()
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+@app.command(
+    cls=_Evaluate,
+    epilog="Examples: `cliquesim evaluate RUN --labels LABELS --json` · "
+    "`cliquesim evaluate RUN --labels LABELS --baselines` · "
+    "`cliquesim evaluate RUN --labels LABELS --baselines nn_cnn,ablations`",
+)
 @_reports_errors
 def evaluate(
     run: Run,
     labels: Annotated[Path, typer.Option(help="Folder in the layout of the released annotations.")],
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAMES]",
+            help="Compute baselines with the run's settings, or take kept ones: names and groups "
+            "(table, ablations, all) with commas; alone: table.",
+        ),
+    ] = None,
+    imagenet: Annotated[
+        Path | None,
+        typer.Option(help="ImageNet weights of AlexNet for its baseline, safetensors."),
+    ] = None,
     as_json: Json = False,
     threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """ROC AUC of posture retrieval by the released protocol, per similarity and category."""
     from cliquesim.evaluation.run import evaluate_run
 
-    _print_evaluation(evaluate_run(run, labels, num_threads=threads), as_json)
+    if baselines is None:
+        if imagenet is not None:
+            raise InputError("--imagenet goes with --baselines")
+        print_evaluation(evaluate_run(run, labels, num_threads=threads), as_json)
+        return
+    from cliquesim.baselines import choose, evaluate_baselines
+
+    names = _names(baselines)
+    choose(names)  # an unknown name is refused before anything is computed
+    result = evaluate_run(run, labels, num_threads=threads)
+    result["baselines"] = evaluate_baselines(
+        run, labels, names, imagenet=imagenet, num_threads=threads, observer=_observer(quiet)
+    )
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        print_baselines(result["baselines"], run)
 
 
 @app.command(epilog="Example: `cliquesim report RUN --labels LABELS`")
@@ -355,57 +412,6 @@ def _observer(quiet: bool) -> Any:
     from cliquesim.progress import terminal_observer
 
     return terminal_observer(quiet)
-
-
-def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(plan, indent=2))
-        return
-    for stage in plan["stages"]:
-        state = "done, kept" if stage["done"] else f"about {_duration(stage['seconds'])}"
-        typer.echo(f"  {stage['name']:<22} {state:<18} {stage['work']}")
-    typer.echo(
-        f"Would take about {_duration(plan['seconds'])}, {plan['memory_mib'] / 1024:.1f} GiB of "
-        f"memory and {plan['disk_mib'] / 1024:.1f} GiB of disk. Nothing was done."
-    )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-_METHODS = {
-    "hog": "raw HOG, centred",
-    "hog_lda": "HOG-LDA",
-    "hog_lda_pooled": "HOG-LDA + temporal pooling",
-    "learned": "learned",
-    "learned_pooled": "learned + temporal pooling",
-    "fused": "learned + HOG-LDA",
-    "fused_pooled": "learned + HOG-LDA + temporal pooling",
-}
-
-
-def _print_evaluation(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"ROC AUC, mean over {len(result['per_category'])} categories, "
-        f"{result['anchors']} anchors"
-    )
-    table.add_column("similarity")
-    table.add_column("AUC", justify="right")
-    for name, title in _METHODS.items():
-        if name in result["mean_auc"]:
-            table.add_row(title, f"{result['mean_auc'][name]:.3f}")
-    Console(file=sys.stdout).print(table)
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ class Config(BaseModel):
     clique_quantile: float = Field(0.95, ge=0, lt=1, description="similarity every pair must reach")
     clique_min_size: int = Field(3, ge=2)
     clique_per_sequence: int = Field(1, ge=1, description="frames of one sequence in a clique")
+    clique_merging: bool = Field(True, description="merge highly overlapping cliques (Sect. 2.2)")
     max_cliques: int = Field(2000, ge=2, description="per category; the best covered are kept")
 
     # batches, Eq. (1)
@@ -58,6 +59,9 @@ class Config(BaseModel):
     batch_mode: Literal["default", "paper"] = "default"
     n_batches: int = Field(50, ge=1, description="B, per category")
     cliques_per_batch: int = Field(16, ge=2, description="r")
+    batch_similarity: bool = Field(
+        True, description="the similarity term of Eq. (1); False leaves the coverages alone"
+    )
     lambda1: float | None = Field(None, ge=0, description="coverage of a batch; None: from data")
     lambda2: float | None = Field(None, ge=0, description="coverage of all; None: from data")
     lambda3: float | None = Field(None, ge=0, description="integrality; None: a rising path")

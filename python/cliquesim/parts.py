@@ -15,6 +15,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cliquesim.batches import select_batches
+from cliquesim.batches.problem import as_problem, default_lambda
+from cliquesim.batches.selection import LAMBDA1_UNITS, LAMBDA2_UNITS
 from cliquesim.cliques import build_cliques
 from cliquesim.config import Config
 from cliquesim.errors import InputError
@@ -97,6 +99,7 @@ def make_cliques(
             similarity_quantile=config.clique_quantile,
             min_size=config.clique_min_size,
             per_group=config.clique_per_sequence,
+            merge=config.clique_merging,
             max_cliques=config.max_cliques,
             pool_radius=config.teacher_pool_radius,
             sequences=pool.run[rows],
@@ -160,13 +163,18 @@ def choose_batches(
             batches.append(members)
             report["batches"] = 1
         elif count > r:
+            C, similarity = cliques.membership[members], cliques.similarity[part]
+            lambda1, lambda2 = config.lambda1, config.lambda2
+            if not config.batch_similarity:
+                lambda1, lambda2 = _coverage_weights(C, similarity, config)
+                similarity = np.zeros_like(similarity)
             chosen = select_batches(
-                cliques.membership[members],
-                cliques.similarity[part],
+                C,
+                similarity,
                 n_batches=config.n_batches,
                 cliques_per_batch=r,
-                lambda1=config.lambda1,
-                lambda2=config.lambda2,
+                lambda1=lambda1,
+                lambda2=lambda2,
                 lambda3=config.lambda3,
                 p=config.coverage_p,
                 method=config.batch_method,
@@ -195,6 +203,17 @@ def choose_batches(
         "per_part": reports,
     }
     return PooledBatches(np.cumsum([0, *map(len, batches)]), indices, summary)
+
+
+def _coverage_weights(
+    C: sp.csr_array, similarity: NDArray[np.float64], config: Config
+) -> tuple[float, float]:
+    """lambda1 and lambda2 as they are with the similarity term, for the case without it."""
+    unit = default_lambda(as_problem(C, similarity, config.coverage_p), config.cliques_per_batch)
+    return (
+        LAMBDA1_UNITS * unit if config.lambda1 is None else config.lambda1,
+        LAMBDA2_UNITS * unit if config.lambda2 is None else config.lambda2,
+    )
 
 
 def neighbor_agreement(old: NDArray[np.int64], new: NDArray[np.int64]) -> float:

@@ -44,10 +44,11 @@ MODEL = "model.safetensors"
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` leaves: the run folder and the numbers of its stages."""
+    """What `fit` leaves: the run folder, the numbers of its stages, and the last of them."""
 
     folder: Path
     summary: dict[str, Any]
+    model: Stage | None = None
 
     def describe(self) -> str:
         """A few lines for people."""
@@ -78,6 +79,7 @@ def fit(
     *,
     update: bool = False,
     source: str | Sequence[str] | None = None,
+    base: Path | None = None,
     num_threads: int | None = None,
     observer: StageObserver | None = None,
 ) -> FitResult:
@@ -90,6 +92,8 @@ def fit(
     config : settings; None for the defaults.
     update : accept other settings than the run was started with.
     source : where the frames came from, one path or several, for the record.
+    base : a run of the same corpus whose stages are taken where they are equal; the new run keeps
+        no frames then, and cannot be used alone.
     num_threads : None for all processors.
     observer : is told of stages and progress.
 
@@ -102,7 +106,9 @@ def fit(
     _check_corpus(corpus)
     inputs = {"source": source, "fingerprint": corpus.fingerprint, "frames": len(corpus)}
     settings = config.model_dump(mode="json")
-    with RunFolder(folder, inputs, settings, update=update, observer=observer) as run:
+    with RunFolder(folder, inputs, settings, update=update, base=base, observer=observer) as run:
+        if base is not None:
+            return _Fit(corpus, run, config, num_threads).run()
         if corpus.folder is None or corpus.folder.resolve() != (run.path / CORPUS).resolve():
             corpus.save(run.path / CORPUS)
         return _Fit(corpus, run, config, num_threads).run()
@@ -182,7 +188,7 @@ class _Fit:
             rounds, previous = number, found
         assert trained is not None
         final = self.embedding_stage(hog, teacher)
-        self.model_stage(hog, trained, final)
+        model = self.model_stage(hog, trained, final)
         if run.planning:
             return FitResult(run.path, {})
         summary = {
@@ -200,7 +206,7 @@ class _Fit:
             "dimensions": final.summary["dimensions"],
         }
         save_json(run.path / "summary.json", summary)
-        return FitResult(run.path, summary)
+        return FitResult(run.path, summary, model)
 
     def descriptors_stage(self) -> Stage:
         """Whitened HOG of the frames and their mirror images (Sect. 2.1)."""
@@ -254,6 +260,7 @@ class _Fit:
             "clique_quantile",
             "clique_min_size",
             "clique_per_sequence",
+            "clique_merging",
             "max_cliques",
             "teacher_pool_radius",
             "seed",
@@ -285,6 +292,7 @@ class _Fit:
             "batch_mode",
             "n_batches",
             "cliques_per_batch",
+            "batch_similarity",
             "lambda1",
             "lambda2",
             "lambda3",
@@ -310,33 +318,20 @@ class _Fit:
         settings = self.settings("training", "mirror") | {"seed": self.config.seed + number - 1}
 
         def body(work: StageWork) -> dict[str, Any]:
-            from cliquesim.training import EmbeddingModel, train
+            from cliquesim.training import EmbeddingModel
 
-            config = dataclasses.replace(self.config.training, seed=settings["seed"])
             membership = load_cliques(built.folder, len(self.pool)).membership
-            checkpoint = work.folder / "checkpoint.safetensors"
-            result = train(
+            return train_network(
+                work,
                 self.corpus.frames,
                 membership,
                 load_batches(chosen.folder, membership.shape[0]),
                 pool=np.stack([self.pool.frame, self.pool.flip], axis=1),
                 sequence=self.corpus.sequence,
-                config=config,
+                config=dataclasses.replace(self.config.training, seed=settings["seed"]),
                 initial=EmbeddingModel.load(before.folder / MODEL) if before else None,
-                checkpoint=checkpoint,
-                progress=lambda step, steps, loss: work.note(step / steps, f"loss {loss:.3f}"),
                 num_threads=self.threads,
             )
-            checkpoint.unlink(missing_ok=True)
-            result.model.save(work.folder / MODEL)
-            save_array(work.folder / "loss.npy", result.loss)
-            tail = max(1, len(result.loss) // 20)
-            return {
-                "steps": len(result.loss),
-                "loss": float(result.loss[-tail:].mean()),
-                "resumed_from": result.resumed_from,
-                "precision": result.precision,
-            }
 
         after = [built, chosen, *([before] if before else [])]
         name = f"round-{number}/training"
@@ -397,6 +392,40 @@ class _Fit:
             return {}
 
         return self.folder.stage("model", {}, [hog, trained, embedding], body)
+
+
+def train_network(
+    work: StageWork, frames: NDArray[np.uint8], membership: Any, batches: Any, **options: Any
+) -> dict[str, Any]:
+    """The body of a resumable stage that trains: network, loss and summary; options of `train`."""
+    from cliquesim.training import train
+
+    checkpoint = work.folder / "checkpoint.safetensors"
+    result = train(
+        frames,
+        membership,
+        batches,
+        checkpoint=checkpoint,
+        progress=lambda step, steps, loss: work.note(step / steps, f"loss {loss:.3f}"),
+        **options,
+    )
+    checkpoint.unlink(missing_ok=True)
+    result.model.save(work.folder / MODEL)
+    save_array(work.folder / "loss.npy", result.loss)
+    tail = max(1, len(result.loss) // 20)
+    return {
+        "steps": len(result.loss),
+        "loss": float(result.loss[-tail:].mean()),
+        "resumed_from": result.resumed_from,
+        "precision": result.precision,
+    }
+
+
+def describe_corpus(
+    corpus: Corpus, run: RunFolder, config: Config, num_threads: int | None = None
+) -> Stage:
+    """The stage of the whitened HOG of the pool alone, done or taken from the run."""
+    return _Fit(corpus, run, config, num_threads).descriptors_stage()
 
 
 def load_cliques(folder: Path, columns: int) -> parts.PooledCliques:

@@ -98,6 +98,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     inputs : what the run is about (source and fingerprint); another input is refused.
     settings : all settings of the run; others are refused unless `update`.
     update : accept changed settings; the stages that depend on them are done again.
+    base : another run of the same input; its stages stand in for those that would be equal.
 
     Raises
     ------
@@ -117,9 +118,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         settings: Mapping[str, Any],
         *,
         update: bool = False,
+        base: Path | None = None,
         observer: StageObserver | None = None,
     ) -> None:
         self.path = Path(path)
+        self.base = base
         self.observer = observer or SilentObserver()
         previous = read_manifest(self.path) if self.path.exists() else None
         if previous is not None:
@@ -189,10 +192,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """
         keys, key = _keys(name, settings, after)
         folder = self.path / name
-        done = read_stage(folder, name)
-        if done is not None and done.key == key:
-            self.observer.finish(name, done.seconds, True, done.summary)
-            return done
+        for place in (self.path, *([self.base] if self.base else [])):
+            done = read_stage(place / name, name)
+            if done is not None and done.key == key:
+                self.observer.finish(name, done.seconds, True, done.summary)
+                return done
 
         partial = folder.with_name(f".{folder.name}.partial")
         resuming = resumable and _partial_key(partial) == key

@@ -420,6 +420,18 @@ def test_few_edges_per_clique_keep_the_strongest() -> None:
     assert merge_kernel(X, cliques, max_edges=3)[1]["overlap_edges"] == 6
 
 
+def test_without_merging_the_candidates_stay() -> None:
+    X, groups = integer_corpus(1)
+    found = cs.neighbors(X, k=15, groups=groups)
+    options: dict[str, Any] = {"threshold": float(np.quantile(X @ X.T, 0.9)), "per_group": 2}
+    apart = cs.build_cliques(X, found, groups, merge=False, **options)
+    vetoed = cs.build_cliques(X, found, groups, ratio=1e9, **options)
+    assert vetoed.info["vetoes"] > vetoed.info["merges"] == 0
+    assert as_tuples(apart) == as_tuples(vetoed)
+    assert apart.info["overlap_edges"] == apart.info["merges"] == apart.info["vetoes"] == 0
+    assert len(cs.build_cliques(X, found, groups, **options)) < len(apart)
+
+
 def test_max_cliques_keeps_those_that_cover_most() -> None:
     offsets = np.array([0, 3, 6, 8, 12])
     members = np.array([0, 1, 2, 1, 2, 3, 7, 8, 0, 1, 2, 3])

@@ -181,6 +181,20 @@ def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
         assert len(np.unique(sequences)) == len(sequences)  # one frame of a sequence
 
 
+def test_eq_1_without_its_similarity_keeps_the_other_weights(frames: Path, run: Path) -> None:
+    from cliquesim.parts import PooledCliques, choose_batches
+
+    cliques = pipeline.load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
+    assert isinstance(cliques, PooledCliques)
+    full, blind = (
+        choose_batches(cliques, small(batch_similarity=on), 1, lambda _: None).summary["per_part"]
+        for on in (True, False)
+    )
+    for name in ("lambda1", "lambda2"):
+        assert blind[0]["lambdas"][name] == full[0]["lambdas"][name] > 0
+    assert blind[0]["terms"]["similarity"] == 0 != full[0]["terms"]["similarity"]
+
+
 def test_rounds_stop_when_they_agree(frames: Path, tmp_path: Path) -> None:
     agreed = pipeline.fit(
         load(frames), tmp_path / "a", small(max_rounds=3, agreement=0.0), num_threads=1

@@ -44,6 +44,17 @@ def test_unchanged_stages_are_skipped_and_changed_ones_redone(tmp_path: Path) ->
     assert bodies.runs[3:] == ["one", "two"]
 
 
+def test_equal_stages_of_another_run_stand_in(tmp_path: Path) -> None:
+    bodies, base = Bodies(), tmp_path / "base"
+    bodies.run(base, {"a": 1, "b": 1})
+    with RunFolder(tmp_path / "run", INPUT, {}, base=base) as run:
+        one = run.stage("one", {"a": 1}, [], bodies.body("one"))
+        two = run.stage("deep/two", {"b": 2}, [one], bodies.body("two"))
+    assert one.folder == base / "one"
+    assert two.folder == tmp_path / "run/deep/two"
+    assert bodies.runs == ["one", "two", "two"]
+
+
 def test_damaged_output_is_made_again(tmp_path: Path) -> None:
     bodies = Bodies()
     bodies.run(tmp_path / "run", {"a": 1, "b": 1})

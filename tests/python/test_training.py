@@ -339,6 +339,23 @@ def test_sampler_draws_from_the_selected_batches():
     np.testing.assert_array_equal(again.rows, draw.rows)
 
 
+def test_sparse_batches_are_the_dense_ones():
+    membership = sp.csr_array(np.kron(np.eye(6), np.ones(3)))
+    X = np.random.default_rng(0).random((5, 6)) < 0.5
+    X[:, :2] = True
+    config = TrainingConfig(**SMALL)
+    dense = CliqueSampler(membership, X, None, config)
+    sparse = CliqueSampler(membership, sp.csr_array(X), None, config)
+    for step in range(10):
+        one, other = dense.draw(step), sparse.draw(step)
+        np.testing.assert_array_equal(one.rows, other.rows)
+        np.testing.assert_array_equal(one.cliques, other.cliques)
+    with pytest.raises(InputError, match="two cliques in row 1"):
+        CliqueSampler(
+            membership, sp.csr_array(np.eye(6) + (np.arange(6) == 0)[:, None]), None, config
+        )
+
+
 def test_random_batches_stay_within_a_category():
     membership = sp.csr_array(np.kron(np.eye(8), np.ones(3)))
     category = np.repeat([7, 9], 12)

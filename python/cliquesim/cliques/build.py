@@ -23,6 +23,7 @@ from cliquesim.errors import InputError, RunError
 from cliquesim.neighbors import Neighbors
 
 _SAMPLED_PAIRS = 100_000
+_MERGE_NUMBERS = ("overlap_edges", "merge_rounds", "merges", "vetoes")
 
 _Progress = Callable[[float], object] | None
 # Offsets, members and intra-clique similarities, as the kernels give and take them.
@@ -42,6 +43,7 @@ def build_cliques(
     group_window: int | None = None,
     pool_radius: int = 0,
     sequences: ArrayLike | None = None,
+    merge: bool = True,
     overlap: str = "smaller",
     min_overlap: float = 0.5,
     ratio: float = 0.5,
@@ -86,6 +88,8 @@ def build_cliques(
         except for frames less than p from the end of a sequence.
     sequences : (N,) int array, optional
         Sequence per frame, contiguous and in time order, for pooling; `groups` by default.
+    merge : bool
+        False leaves out step 3.
     overlap : {"smaller", "jaccard"}
         Common members over those of the smaller clique, or over those of both together.
     min_overlap : float
@@ -179,22 +183,24 @@ def build_cliques(
     if len(distinct[2]) == 0:
         largest = f"no clique of {min_size} frames: the largest of {n} candidates has {sizes.max()}"
         raise RunError(f"{largest}. {_remedy(X, cap is not None, threshold, quantile)}")
-    merged, numbers = _core.merge_cliques(
-        X,
-        *distinct,
-        cap,
-        *pooling,
-        *rules,
-        max_size,
-        overlap,
-        min_overlap,
-        ratio,
-        128,
-        2048,
-        threads,
-        _share(progress, 0.6, 0.95),
-    )
-    final = _core.distinct_cliques(*merged, min_size, n)
+    final, numbers = distinct, dict.fromkeys(_MERGE_NUMBERS, 0)
+    if merge:
+        merged, numbers = _core.merge_cliques(
+            X,
+            *distinct,
+            cap,
+            *pooling,
+            *rules,
+            max_size,
+            overlap,
+            min_overlap,
+            ratio,
+            128,
+            2048,
+            threads,
+            _share(progress, 0.6, 0.95),
+        )
+        final = _core.distinct_cliques(*merged, min_size, n)
     kept = _select(final, n, limit)
     info: dict[str, Any] = {
         "candidates": n,

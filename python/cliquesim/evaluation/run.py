@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliquesim.datasets.olympic_sports import CategoryLabels, load_labels
-from cliquesim.errors import InputError
-from cliquesim.evaluation.matching import match_frames
+from cliquesim.evaluation.protocol import Protocol
 from cliquesim.evaluation.retrieval import retrieval_auc
 from cliquesim.fusion import standardize
 from cliquesim.model import SimilarityModel
@@ -41,42 +38,36 @@ def evaluate_run(
     """
     model = SimilarityModel.load(run, num_threads=num_threads)
     corpus = model.corpus_
-    annotated = load_labels(labels)
+    protocol = Protocol.of(corpus, labels)
     radius = model.config.pool_radius if pool_radius is None else pool_radius
     per_category: dict[str, dict[str, float]] = {}
     tpr: dict[str, list[NDArray[np.float64]]] = {}
-    anchors = 0
-    matched = match_frames(annotated, corpus)
-    for name, category in matched.labels.items():
-        rows, local = _rows_of(category, corpus.sequence)
-        anchors += category.n_anchors
-        features = _features(model, corpus[rows])
+    for category in protocol.categories:
+        features = _features(model, corpus[category.rows])
         scores: dict[str, float] = {}
         for method, (plain, mirrored) in features.items():
             for suffix, p in (("", 0), ("_pooled", radius)):
                 if method == "hog" and p:
                     continue
                 found = retrieval_auc(
-                    local,
+                    category.labels,
                     plain,
                     mirrored,
                     metric="dot",
                     pool_radius=p,
-                    sequence=corpus.sequence[rows],
+                    sequence=category.sequence,
                 )
                 scores[method + suffix] = found.auc
                 tpr.setdefault(method + suffix, []).append(found.tpr)
-        per_category[name] = scores
-    if not per_category:
-        raise InputError(f"{labels}: no category has labels")
+        per_category[category.name] = scores
     methods = list(next(iter(per_category.values())))
     result: dict[str, Any] = {
         "mean_auc": {
             m: float(np.mean([scores[m] for scores in per_category.values()])) for m in methods
         },
         "per_category": per_category,
-        "anchors": anchors,
-        "dropped": {"anchors": matched.n_dropped_anchors, "labels": matched.n_dropped_labels},
+        "anchors": protocol.n_anchors,
+        "dropped": protocol.dropped,
         "settings": {
             "run": str(run),
             "labels": str(labels),
@@ -90,23 +81,6 @@ def evaluate_run(
             m: {"fpr": grid, "tpr": np.mean(values, axis=0).tolist()} for m, values in tpr.items()
         }
     return result
-
-
-def _rows_of(
-    labels: CategoryLabels, sequence: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], CategoryLabels]:
-    """All rows of the sequences that have labels, and the labels in terms of these rows."""
-    named = np.concatenate([labels.anchors, *labels.positives, *labels.negatives])
-    rows = np.flatnonzero(np.isin(sequence, np.unique(sequence[named])))
-    position = np.full(len(sequence), -1, np.int64)
-    position[rows] = np.arange(len(rows))
-    local = dataclasses.replace(
-        labels,
-        anchors=position[labels.anchors],
-        positives=[position[ids] for ids in labels.positives],
-        negatives=[position[ids] for ids in labels.negatives],
-    )
-    return rows, local
 
 
 def _features(

@@ -77,7 +77,11 @@ def report_run(
 
 
 def _timings(folder: Path) -> dict[str, float]:
-    records = [load_json(path) for path in folder.rglob("stage.json")]
+    records = [
+        load_json(path)
+        for path in folder.rglob("stage.json")
+        if "baselines" not in path.relative_to(folder).parts
+    ]
     order = sorted(records, key=lambda r: (not r["stage"].startswith("desc"), r["stage"]))
     return {record["stage"]: float(record["seconds"]) for record in order}
 

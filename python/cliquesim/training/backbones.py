@@ -1,4 +1,4 @@
-"""Networks that turn a frame into an embedding: a compact one for the CPU, and AlexNet."""
+"""Networks that turn a frame into an embedding: compact, AlexNet, and Exemplar-CNN's."""
 
 from __future__ import annotations
 
@@ -187,13 +187,71 @@ class AlexNet(nn.Module):
         return self.embed(images)
 
 
-Backbone = CompactNet | AlexNet
+class ExemplarNet(nn.Module):
+    """64c5-128c5-256c5-512f of Exemplar-CNN (Dosovitskiy et al., 2014), by its default widths.
+
+    Trained on patches of `patch_size`; the fully connected layer is a convolution as large as the
+    patch's last map, so that `embed` runs on frames of twice the side and takes the maximum over
+    each quadrant of where the patch can lie. Pooling (2 x 2) follows every convolution but the
+    last. Batch norm is ours: few steps suffice. Layers: `"fc4"` (N, embedding_dim) of one patch,
+    and `"quadrants"` (N, 4 embedding_dim) of a frame.
+    """
+
+    layers = ("fc4", "quadrants")
+
+    def __init__(
+        self,
+        patch_size: int = 32,
+        channels: tuple[int, ...] = (64, 128, 256),
+        embedding_dim: int = 512,
+        front_end: str = "gradient",
+    ) -> None:
+        super().__init__()
+        if patch_size % 2 ** (len(channels) - 1):
+            raise InputError(
+                f"exemplar: image_size must be a multiple of {2 ** (len(channels) - 1)}, "
+                f"got {patch_size}"
+            )
+        self.patch_size = patch_size
+        self.image_size = 2 * patch_size
+        self.front_end = GradientFrontEnd() if front_end == "gradient" else RGBFrontEnd()
+        stages: list[nn.Module] = []
+        previous = 3
+        for depth, width in enumerate(channels):
+            stages += [
+                *([nn.MaxPool2d(2)] if depth else []),
+                nn.Conv2d(previous, width, 5, padding=2, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            previous = width
+        self.convolutions = nn.Sequential(*stages)
+        self.fc = nn.Conv2d(previous, embedding_dim, patch_size >> (len(channels) - 1))
+        self.default_layer = "quadrants"
+        self.output_dim = embedding_dim
+
+    def embed(self, images: Tensor, layer: str | None = None) -> Tensor:
+        """Features of a named layer; images (N, 3, S, S) in [0, 1]."""
+        name = _known_layer(layer or self.default_layer, self.layers)
+        x = self.front_end(images).contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.fc(self.convolutions(x)))
+        return F.adaptive_max_pool2d(x, 1 if name == "fc4" else 2).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(images, "fc4")
+
+
+Backbone = CompactNet | AlexNet | ExemplarNet
 
 
 def build_backbone(config: TrainingConfig) -> Backbone:
     """The network that the settings describe, with random weights from torch's generator."""
     if config.backbone == "compact":
         return CompactNet(
+            config.image_size, config.channels, config.embedding_dim, config.front_end
+        )
+    if config.backbone == "exemplar":
+        return ExemplarNet(
             config.image_size, config.channels, config.embedding_dim, config.front_end
         )
     if config.image_size != 227:

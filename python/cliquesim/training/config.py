@@ -88,7 +88,8 @@ class TrainingConfig:
     Attributes
     ----------
     backbone
-        `"compact"`, or `"alexnet"`: the paper's network, meant for a GPU.
+        `"compact"`; `"alexnet"`: the paper's network, meant for a GPU; or `"exemplar"`: that of the
+        baseline Exemplar-CNN, for patches.
     image_size
         Side in pixels of the square that the network sees; frames are resized to it.
     front_end
@@ -161,7 +162,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(int(c) for c in self.channels))
-        as_choice(self.backbone, "backbone", ("compact", "alexnet"))
+        as_choice(self.backbone, "backbone", ("compact", "alexnet", "exemplar"))
         as_choice(self.front_end, "front_end", ("gradient", "rgb"))
         as_choice(self.loss, "loss", ("contrastive", "softmax"))
         as_choice(self.head, "head", ("batch", "global"))

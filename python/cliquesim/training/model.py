@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cliquesim._files import PathLike, write_atomically
 from cliquesim.errors import InputError
@@ -90,13 +90,17 @@ def read_tensors(path: PathLike) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def load_weights(backbone: Backbone, path: PathLike) -> None:
+def load_weights(
+    backbone: nn.Module, path: PathLike, *, complete: bool = False, ignored: tuple[str, ...] = ()
+) -> None:
     """Start a network from a safetensors file, for example converted ImageNet weights.
 
     Names are this package's (`conv1.weight`, ...). Layers that the file lacks keep their random
-    weights, but at least one must be there and none may be unknown or of another shape.
+    weights, but at least one must be there and none may be unknown or of another shape. With
+    `complete` none may be missing; tensors whose names begin with one of `ignored` are left aside.
     """
     _, tensors = read_tensors(path)
+    tensors = {name: value for name, value in tensors.items() if not name.startswith(ignored)}
     known = backbone.state_dict()
     for name, value in tensors.items():
         if name not in known:
@@ -108,6 +112,11 @@ def load_weights(backbone: Backbone, path: PathLike) -> None:
             )
     if not tensors:
         raise InputError(f"{path}: holds no tensors")
+    missing = [name for name in known if name not in tensors]
+    if complete and missing:
+        raise InputError(
+            f"{path}: lacks the tensor {missing[0]!r} of shape {tuple(known[missing[0]].shape)}"
+        )
     backbone.load_state_dict(tensors, strict=False)
 
 

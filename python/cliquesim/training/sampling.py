@@ -48,7 +48,7 @@ class CliqueSampler:
     membership
         Sparse (K, P) of 0/1: cliques by pool rows.
     batches
-        bool (B, K), or None.
+        bool (B, K), dense or sparse, or None.
     category
         int (P,): of each pool row, or None.
     config
@@ -63,7 +63,7 @@ class CliqueSampler:
     def __init__(
         self,
         membership: Any,
-        batches: ArrayLike | None,
+        batches: Any,
         category: NDArray[np.int64] | None,
         config: TrainingConfig,
     ) -> None:
@@ -129,11 +129,21 @@ class CliqueSampler:
         return shared
 
 
-def _as_batches(batches: ArrayLike, n_cliques: int) -> list[NDArray[np.int64]]:
-    X = np.asarray(batches)
-    if X.ndim != 2 or X.shape[1] != n_cliques or len(X) == 0:
-        raise InputError(f"batches must have shape (B, {n_cliques}), got {X.shape}")
-    rows = [np.flatnonzero(row) for row in X]
+def batch_rows(batches: Any) -> sp.csr_array:
+    """X of Eq. (1) as sparse rows with sorted indices, from a dense or a sparse array."""
+    X: Any = sp.csr_array(batches if hasattr(batches, "tocsr") else np.asarray(batches) != 0)
+    X.sum_duplicates()
+    X.eliminate_zeros()
+    rows: sp.csr_array = X
+    return rows
+
+
+def _as_batches(batches: Any, n_cliques: int) -> list[NDArray[np.int64]]:
+    shape = batches.shape if hasattr(batches, "tocsr") else np.shape(batches)
+    if len(shape) != 2 or shape[1] != n_cliques or shape[0] == 0:
+        raise InputError(f"batches must have shape (B, {n_cliques}), got {shape}")
+    X = batch_rows(batches)
+    rows = np.split(X.indices.astype(np.int64), X.indptr[1:-1])
     for b, row in enumerate(rows):
         if len(row) < 2:
             raise InputError(f"batches has fewer than two cliques in row {b}")

@@ -36,6 +36,7 @@ from cliquesim.training.sampling import (
     CliqueSampler,
     Draw,
     as_pool,
+    batch_rows,
     labels_of_frames,
     step_seed,
 )
@@ -71,7 +72,7 @@ class TrainingResult:
 def train(
     frames: NDArray[Any],
     membership: Any,
-    batches: ArrayLike | None = None,
+    batches: Any = None,
     *,
     pool: ArrayLike | None = None,
     sequence: ArrayLike | None = None,
@@ -97,7 +98,7 @@ def train(
     membership
         Sparse (K, P) of 0/1: cliques by pool rows.
     batches
-        bool (B, K), the X of Eq. (1); None draws random cliques instead.
+        bool (B, K), dense or sparse, the X of Eq. (1); None draws random cliques instead.
     pool
         int (P, 2): frame index and flip (0 or 1) of each row; None when P = N, none mirrored.
     sequence
@@ -152,7 +153,7 @@ def train(
 
 def _build_sampler(
     membership: Any,
-    batches: ArrayLike | None,
+    batches: Any,
     category: ArrayLike | None,
     frame: NDArray[np.int64],
     n_frames: int,
@@ -202,8 +203,9 @@ class _Trainer:
         optimizer = build_optimizer(config, list(modules.values()))
         self.state = TrainingState(modules, optimizer, average, [])
 
-    def identify(self, batches: ArrayLike | None) -> None:
+    def identify(self, batches: Any) -> None:
         """Hash what the result depends on."""
+        chosen = None if batches is None else batch_rows(batches)
         some = np.linspace(0, len(self.frames) - 1, min(len(self.frames), 64)).astype(np.int64)
         member = self.sampler.membership
         weights = [] if self.initial is None else list(self.initial.backbone.state_dict().items())
@@ -217,7 +219,8 @@ class _Trainer:
                 "sequence": self.sequence,
                 "indptr": member.indptr,
                 "indices": member.indices,
-                "batches": None if batches is None else np.asarray(batches) != 0,
+                "batches": None if chosen is None else chosen.indices.astype(np.int64),
+                "batch_ends": None if chosen is None else chosen.indptr.astype(np.int64),
                 **{f"initial.{name}": value.cpu().numpy() for name, value in weights},
             },
         )

@@ -1,0 +1,142 @@
+"""What every baseline is measured with: the run, its frames and settings, and the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cliquesim._files import PathLike, load_array, load_json, save_array, save_json
+from cliquesim.config import Config, make_config
+from cliquesim.errors import RunError
+from cliquesim.evaluation.protocol import Encode, Protocol, Score
+from cliquesim.pool import Pool
+from cliquesim.run_folder import RunFolder, Stage, StageWork, read_stage
+
+if TYPE_CHECKING:
+    from cliquesim.corpus import Corpus
+    from cliquesim.model import SimilarityModel
+
+FOLDER = "baselines"
+Scores = dict[int, Score]  # by the radius p of Eq. (9)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A baseline that is trained, but not scored.
+
+    Attributes
+    ----------
+    after : stages and hashes that its scores depend on.
+    score : scores it, within a stage.
+    settings : further settings that the scores depend on.
+    seconds : what making it took, whenever that was.
+    """
+
+    after: Sequence[Stage | str]
+    score: Callable[[StageWork], Scores]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """One run that is open for its baselines."""
+
+    run: RunFolder
+    model: SimilarityModel
+    protocol: Protocol
+    threads: int | None
+    imagenet: Path | None
+
+    @property
+    def corpus(self) -> Corpus:
+        return self.model.corpus_
+
+    @property
+    def config(self) -> Config:
+        return self.model.config
+
+    @property
+    def pool(self) -> Pool:
+        return Pool.of(self.corpus, self.config.mirror, self.config.within_category)
+
+    @property
+    def radii(self) -> tuple[int, ...]:
+        """Radii of Eq. (9) that every similarity is scored with."""
+        return (0, self.config.pool_radius) if self.config.pool_radius else (0,)
+
+    def finished(self) -> Stage:
+        """The run's own last stage, which holds its encoder."""
+        stage = read_stage(self.run.path / "model", "model")
+        if stage is None:
+            raise RunError(f"{self.run.path}: the stage 'model' went away")
+        return stage
+
+    def changed(self, changes: Mapping[str, Any]) -> Config:
+        """The run's settings with some of them changed."""
+        return make_config(changes={**self.config.model_dump(mode="json"), **changes})
+
+    def stage(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        after: Sequence[Stage | str],
+        body: Callable[[StageWork], Mapping[str, Any] | None],
+        *,
+        resumable: bool = False,
+    ) -> Stage:
+        """A stage below the baselines' folder of the run, kept if it is there already."""
+        return self.run.stage(f"{FOLDER}/{name}", settings, after, body, resumable=resumable)
+
+    def encoded(
+        self,
+        after: Sequence[Stage | str],
+        load: Callable[[], Encode],
+        radii: Sequence[int] | None = None,
+    ) -> Prepared:
+        """A baseline that embeds frames; `load` is called only if it is scored."""
+
+        def score(work: StageWork) -> Scores:
+            frames = self.corpus.frames
+            return self.protocol.score(frames, load(), radii or self.radii, work.progress)
+
+        seconds = sum(one.seconds for one in after if isinstance(one, Stage))
+        return Prepared(after, score, {"pool_radii": list(radii or self.radii)}, seconds)
+
+    def scored(self, name: str, prepared: Prepared) -> tuple[Scores, float]:
+        """Its scores, computed or kept, and the seconds that scoring took."""
+
+        def body(work: StageWork) -> dict[str, Any]:
+            scores = prepared.score(work)
+            save_json(
+                work.folder / "result.json",
+                {
+                    "pool_radii": list(scores),
+                    "auc": [one.auc for one in scores.values()],
+                    "per_category": [one.per_category for one in scores.values()],
+                },
+            )
+            save_array(
+                work.folder / "per_anchor.npy", np.stack([s.per_anchor for s in scores.values()])
+            )
+            save_array(work.folder / "tpr.npy", np.stack([s.tpr for s in scores.values()]))
+            return {f"auc_p{p}": one.auc for p, one in scores.items()}
+
+        after = [*prepared.after, self.protocol.key]
+        stage = self.stage(f"{name}/result", prepared.settings, after, body, resumable=True)
+        return load_scores(self.run.path, name), stage.seconds
+
+
+def load_scores(run: PathLike, name: str) -> Scores:
+    """What `evaluate_baselines` keeps of one baseline: a `Score` per radius p of Eq. (9)."""
+    folder = Path(run) / FOLDER / name / "result"
+    stored = load_json(folder / "result.json")
+    per_anchor, tpr = load_array(folder / "per_anchor.npy"), load_array(folder / "tpr.npy")
+    return {
+        int(p): Score(stored["auc"][i], stored["per_category"][i], per_anchor[i], tpr[i])
+        for i, p in enumerate(stored["pool_radii"])
+    }
