@@ -81,6 +81,12 @@ inline std::int64_t round_up_to_dense(std::int64_t n) {
     return (n + dense_multiple - 1) / dense_multiple * dense_multiple;
 }
 
+// Entries from one column to the next: columns a multiple of 512 bytes apart would share few sets
+// of the cache.
+inline std::int64_t stride_for(std::int64_t rows) {
+    return rows % 64 == 0 ? rows + dense_multiple : rows;
+}
+
 // From the lower triangle of A, whose size is a multiple of dense_multiple: L with L L^T = A in its
 // place, and U = L^-T, zeros below the diagonal included. False if A is not positive definite.
 // 2 n^3 / 3 flops.

@@ -13,11 +13,6 @@ constexpr std::int64_t max_groups = 16;
 constexpr std::int64_t chunk = 8;          // batches per product with S'
 constexpr std::int64_t column_chunk = 64;  // of the coupling
 
-// Columns a multiple of 512 bytes apart would share few sets of the cache.
-std::int64_t stride_of(std::int64_t size) {
-    return size % 64 == 0 ? size + dense_multiple : size;
-}
-
 void mirror_lower(Columns A) {
     for (std::int64_t j = 0; j < A.cols; ++j)
         for (std::int64_t i = j + 1; i < A.rows; ++i) A(j, i) = A(i, j);
@@ -33,7 +28,7 @@ DenseNewton::DenseNewton(const BatchProblem& problem, const SimilarityOperator& 
       cliques_(problem.coverage.cliques),
       samples_(problem.coverage.samples),
       size_(round_up_to_dense(cliques_)),
-      stride_(stride_of(size_)),
+      stride_(stride_for(size_)),
       coupled_(problem.lambda2 > 0 && problem.coverage.samples > 0),
       pool_(pool),
       twice_similarity_(stride_ * size_),

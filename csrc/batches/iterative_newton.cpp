@@ -19,10 +19,6 @@ constexpr std::int64_t chunk = SimilarityOperator::max_columns;
 
 using ConstVector = Eigen::Map<const Eigen::VectorXd>;
 
-std::int64_t stride_of(std::int64_t rank) {
-    return rank % 64 == 0 ? rank + dense_multiple : rank;
-}
-
 }  // namespace
 
 IterativeNewton::IterativeNewton(const BatchProblem& problem, const SimilarityOperator& similarity,
@@ -35,7 +31,7 @@ IterativeNewton::IterativeNewton(const BatchProblem& problem, const SimilarityOp
       cliques_(problem.coverage.cliques),
       samples_(problem.coverage.samples),
       rank_(round_up_to_dense(std::min(similarity.rank(), max_preconditioner_rank))),
-      stride_(stride_of(rank_)),
+      stride_(stride_for(rank_)),
       coupled_(problem.lambda2 > 0 && problem.coverage.samples > 0),
       relative_tolerance_(relative_tolerance),
       pool_(pool),
