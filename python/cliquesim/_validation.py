@@ -86,3 +86,17 @@ def as_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
 def as_threads(num_threads: int | None) -> int:
     """Thread count for the kernels; 0 stands for all processors of this process."""
     return 0 if num_threads is None else as_count(num_threads, "num_threads", minimum=1)
+
+
+def as_extent(extent: ArrayLike | None, n: int) -> NDArray[np.float32]:
+    """Checked shares (n, 2) of the frames' sides; None stands for whole frames."""
+    if extent is None:
+        return np.ones((n, 2), np.float32)
+    array = np.asarray(extent, np.float32)
+    if array.shape != (n, 2):
+        raise InputError(f"extent must have shape ({n}, 2), got {array.shape}")
+    bad = ~((array > 0) & (array <= 1)).all(axis=1)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(f"extent must be in (0, 1], got {array[row].tolist()} in row {row}")
+    return array

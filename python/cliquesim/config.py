@@ -30,6 +30,10 @@ class Config(BaseModel):
     box_scale: float = Field(1.1, gt=0, le=4, description="crop side over the larger box side")
     max_rejected: float = Field(0.05, ge=0, le=1, description="share of unreadable frames allowed")
 
+    focus: bool = Field(
+        True, description="leave out what lies outside the boxes, where the corpus has some"
+    )
+
     # hog, whitening
     cell_size: int = Field(8, ge=2, le=64, description="HOG cell, pixels")
     scales: tuple[int, ...] = Field(
@@ -98,6 +102,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "frame_size": 227,
         "box_scale": 1.1,
+        "focus": False,
         "scales": (64,),
         "scale_margins": (1.0,),
         "teacher_pool_radius": 0,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cliquesim._files import load_array, load_json
 from cliquesim.config import PRESETS, Config, make_config
@@ -122,21 +122,29 @@ class SimilarityModel:
         self._open(result.folder)
         return self
 
-    def transform(self, frames: NDArray[np.uint8], mirrored: bool = False) -> NDArray[np.float32]:
+    def transform(
+        self,
+        frames: NDArray[np.uint8],
+        mirrored: bool = False,
+        extent: ArrayLike | None = None,
+    ) -> NDArray[np.float32]:
         """Embed frames uint8 (n, H, W, 3) of any size, or with `mirrored` their mirror images.
 
-        Gives (n, E) float32; the similarity of two frames is the dot product.
+        Gives (n, E) float32; the similarity of two frames is the dot product. `extent` (n, 2), as a
+        `Corpus` has it, says which share of each frame the subject takes; None: all of it.
         """
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise InputError(
                 f"frames must be uint8 (n, H, W, 3), got {frames.dtype} {frames.shape}"
             )
-        return self._fitted().transform(frames, mirrored=mirrored, num_threads=self.num_threads)
+        return self._fitted().transform(frames, mirrored, self.num_threads, extent)
 
-    def search(self, frames: NDArray[np.uint8], k: int = 20) -> Neighbors:
+    def search(
+        self, frames: NDArray[np.uint8], k: int = 20, extent: ArrayLike | None = None
+    ) -> Neighbors:
         """The k most similar frames of the fitted corpus for every query frame (n, H, W, 3)."""
-        return self.search_embedding(self.transform(frames), k)
+        return self.search_embedding(self.transform(frames, extent=extent), k)
 
     def search_embedding(self, queries: NDArray[np.float32], k: int = 20) -> Neighbors:
         """As `search`, for queries that are embedded already."""
@@ -197,6 +205,12 @@ class SimilarityModel:
         self.corpus_ = Corpus.load(folder / "corpus")
         self.paths_: list[str] = self.corpus_.paths
         self.sequence_: NDArray[np.int64] = self.corpus_.sequence
+
+    @property
+    def extent_(self) -> NDArray[np.float32]:
+        """(N, 2) shares of the corpus's frames that the model looks at; 1 with focus=False."""
+        extent = self.corpus_.extent
+        return extent if self._config.focus else np.ones_like(extent)
 
     @property
     def encoder(self) -> Encoder:

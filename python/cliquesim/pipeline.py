@@ -161,6 +161,7 @@ class _Fit:
     ) -> None:
         self.corpus, self.folder, self.config, self.threads = corpus, run, config, num_threads
         self.pool = Pool.of(corpus, config.mirror, config.within_category)
+        self.extent = corpus.extent if config.focus else None
         self._values = config.model_dump(mode="json")
 
     def settings(self, *names: str) -> dict[str, Any]:
@@ -210,7 +211,15 @@ class _Fit:
 
     def descriptors_stage(self) -> Stage:
         """Whitened HOG of the frames and their mirror images (Sect. 2.1)."""
-        names = ("scales", "scale_margins", "cell_size", "estimator", "shrinkage", "mirror")
+        names = (
+            "scales",
+            "scale_margins",
+            "cell_size",
+            "estimator",
+            "shrinkage",
+            "mirror",
+            "focus",
+        )
 
         def body(work: StageWork) -> dict[str, Any]:
             config = self.config
@@ -224,7 +233,12 @@ class _Fit:
             )
             corpus = self.corpus
             found = hog_lda.fit_transform(
-                corpus.frames, corpus.sequence, work.folder, config.mirror, work.progress
+                corpus.frames,
+                corpus.sequence,
+                work.folder,
+                config.mirror,
+                work.progress,
+                self.extent,
             )
             hog_lda.save(work.folder / "hog_lda")
             rows, dimensions = found.shape
@@ -315,7 +329,9 @@ class _Fit:
         self, number: int, built: Stage, chosen: Stage, before: Stage | None
     ) -> Stage:
         """Train on the batches (Sect. 2.4); from the second round on, from the round before."""
-        settings = self.settings("training", "mirror") | {"seed": self.config.seed + number - 1}
+        settings = self.settings("training", "mirror", "focus") | {
+            "seed": self.config.seed + number - 1
+        }
 
         def body(work: StageWork) -> dict[str, Any]:
             from cliquesim.training import EmbeddingModel
@@ -328,6 +344,7 @@ class _Fit:
                 load_batches(chosen.folder, membership.shape[0]),
                 pool=np.stack([self.pool.frame, self.pool.flip], axis=1),
                 sequence=self.corpus.sequence,
+                extent=self.extent,
                 config=dataclasses.replace(self.config.training, seed=settings["seed"]),
                 initial=EmbeddingModel.load(before.folder / MODEL) if before else None,
                 num_threads=self.threads,
@@ -349,6 +366,7 @@ class _Fit:
                 embed(
                     model,
                     self.corpus.frames,
+                    extent=self.extent,
                     flip=flip,
                     num_threads=self.threads,
                     progress=parts.share_of(work.progress, flip, 1, len(sides)),
@@ -360,7 +378,7 @@ class _Fit:
             return {"rows": len(features), "dimensions": features.shape[1]}
 
         name = f"round-{number}/features"
-        return self.folder.stage(name, self.settings("mirror"), [trained], body)
+        return self.folder.stage(name, self.settings("mirror", "focus"), [trained], body)
 
     def embedding_stage(self, hog: Stage, learned: Stage) -> Stage:
         """One vector per frame; its dot product is the similarity that search uses."""
@@ -388,10 +406,11 @@ class _Fit:
                 HogLda.load(hog.folder / "hog_lda"),
                 EmbeddingModel.load(trained.folder / MODEL),
                 (learned, whitened),
+                self.config.focus,
             ).save(work.folder)
             return {}
 
-        return self.folder.stage("model", {}, [hog, trained, embedding], body)
+        return self.folder.stage("model", self.settings("focus"), [hog, trained, embedding], body)
 
 
 def train_network(

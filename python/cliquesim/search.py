@@ -45,7 +45,7 @@ def embed_to_file(
         raise InputError(f"{folders[0]} is a folder: give image files or folders, not both")
     else:
         corpus = open_pictures(frames, size, scale)
-    embedding = model.transform(corpus.frames)
+    embedding = model.transform(corpus.frames, extent=corpus.extent)
     save_array(target, embedding)
     listing = target.with_suffix(".csv")
     with write_atomically(listing) as temporary, temporary.open("w", newline="") as file:
@@ -76,10 +76,10 @@ def search_files(
     `box` (xmin, ymin, xmax, ymax in pixels) or taken whole.
     """
     model = SimilarityModel.load(run, num_threads=num_threads)
-    images = _query_frames(Path(run), model, queries, box)
+    images, extent = _query_frames(Path(run), model, queries, box)
     k = min(k, len(model.paths_))
     wanted = len(model.paths_) if per_sequence else k
-    found = model.search(images, wanted)
+    found = model.search(images, wanted, extent)
     if per_sequence:
         found = _limit_per_sequence(found, model.sequence_, k, per_sequence)
     if grid is not None:
@@ -136,20 +136,22 @@ def _query_frames(
     model: SimilarityModel,
     queries: Sequence[PathLike],
     box: tuple[float, float, float, float] | None,
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     from cliquesim.corpus.sources import open_pictures
 
     source = open_run(run)[1]["input"].get("source")
     rows = {path: row for row, path in enumerate(model.paths_)}
-    frames = []
+    frames, extent = [], []
     for query in map(Path, queries):
         row = rows.get(_corpus_path(query, source))
         if row is not None and box is None:
             frames.append(model.corpus_.frames[row])
+            extent.append(model.corpus_.extent[row])
         else:
             one = open_pictures([query], _frame_size(model), model.config.box_scale, box)
             frames.append(one.frames[0])
-    return np.stack(frames)
+            extent.append(one.extent[0])
+    return np.stack(frames), np.stack(extent)
 
 
 def _corpus_path(query: Path, source: str | Sequence[str] | None) -> str:

@@ -357,6 +357,18 @@ def test_crop_of_a_box(box: Box, size: tuple[int, int]) -> None:
         assert np.abs(found - expected).max() <= 1.5  # 8-bit rounding between the two passes
 
 
+@pytest.mark.parametrize("size", [(32, 32), (64, 32), (32, 96)])
+def test_extent_is_the_box_within_the_crop(size: tuple[int, int]) -> None:
+    rule = CropRule(size, 1.3, "crop")
+    box = Box(20, 10, 32, 40)
+    region = rule.region(100, 100, box)
+    wide, high = region.xmax - region.xmin, region.ymax - region.ymin
+    assert rule.extent(box) == pytest.approx((12 / wide, 30 / high))
+    assert max(rule.extent(box)) == pytest.approx(1 / 1.3)
+    assert max(rule._replace(box_scale=0.5).extent(box)) == 1
+    assert rule.extent(None) == (1, 1)
+
+
 def test_fit_crop_and_pad() -> None:
     wide = np.zeros((20, 60, 3), dtype=np.uint8)
     wide[:, :20] = 50
@@ -445,6 +457,9 @@ def test_boxes_beside_the_frames_are_found(folder: Path) -> None:
     with Image.open(folder / "run" / "b" / "frame0.png") as image:
         pixels = np.asarray(image)
     np.testing.assert_array_equal(corpus.frames[12], pixels[4:26, 9:31])  # 1.1 x 20 = 22
+    assert (whole.extent == 1).all()
+    assert (corpus.extent[:12] == 1).all()
+    np.testing.assert_array_equal(corpus.extent[12:15], np.float32([[20 / 22] * 2] * 3))
     only = Corpus.from_folder(folder / "run", size=(22, 22))  # a single category
     np.testing.assert_array_equal(only.frames[12], corpus.frames[12])
 
@@ -545,7 +560,7 @@ def test_another_format_version_is_refused(folder: Path, tmp_path: Path) -> None
     Corpus.from_folder(folder, cache=tmp_path / "cache")
     header = tmp_path / "cache" / "corpus.json"
     header.write_text(header.read_text().replace(f'"format": {store.FORMAT}', '"format": 99'))
-    with pytest.raises(InputError, match=r"corpus\.json: expected corpus format 1, got 99"):
+    with pytest.raises(InputError, match=r"corpus\.json: expected corpus format 2, got 99"):
         Corpus.load(tmp_path / "cache")
 
 
@@ -626,6 +641,10 @@ def test_from_arrays_numbers_sequences() -> None:
     assert corpus.category_names == ["7"]
     assert corpus.paths[3] == "a/1"
     assert Corpus.from_arrays(frames[:1]).n_sequences == 1
+    np.testing.assert_array_equal(corpus.extent, np.ones((5, 2)))
+    narrow = Corpus.from_arrays(frames, extent=[[0.3, 1]] * 5)
+    assert narrow.extent.dtype == np.float32
+    assert narrow.fingerprint != Corpus.from_arrays(frames).fingerprint
 
 
 def test_bad_arrays() -> None:
@@ -644,6 +663,11 @@ def test_bad_arrays() -> None:
         Corpus.from_arrays(frames, sequence=[0.5] * 4)
     with pytest.raises(InputError, match="paths must have 4 entries"):
         Corpus.from_arrays(frames, paths=["a"])
+    with pytest.raises(InputError, match=r"extent must have shape \(4, 2\)"):
+        Corpus.from_arrays(frames, extent=np.ones(4))
+    for bad in (0, 1.5, np.nan):
+        with pytest.raises(InputError, match=r"extent must be in \(0, 1\], got .* in row 2"):
+            Corpus.from_arrays(frames, extent=[[1, 1], [1, 1], [1, bad], [1, 1]])
 
 
 def test_subset_by_mask_and_indices(folder: Path) -> None:
@@ -664,10 +688,13 @@ def test_subset_by_mask_and_indices(folder: Path) -> None:
 def test_save_and_load(folder: Path, tmp_path: Path) -> None:
     corpus = Corpus.from_folder(folder).subset(np.arange(18) % 2 == 0)
     corpus.rejected = [("x", "why")]
+    corpus.extent = np.random.default_rng(0).uniform(0.1, 1, corpus.extent.shape).astype(np.float32)
     corpus.save(tmp_path / "saved")
     loaded = Corpus.load(tmp_path / "saved", verify=True)
     assert loaded.fingerprint == corpus.fingerprint
     assert loaded.rejected == corpus.rejected
+    np.testing.assert_array_equal(loaded.extent, corpus.extent)
+    np.testing.assert_array_equal(loaded.subset([1, 3]).extent, corpus.extent[[1, 3]])
     assert loaded.paths == corpus.paths
     with pytest.raises(InputError, match=r"nowhere/corpus\.json: no such file"):
         Corpus.load(tmp_path / "nowhere")

@@ -32,6 +32,7 @@ from cliquesim.training import (  # noqa: E402
     supervised_contrastive_loss,
     train,
 )
+from cliquesim.training.backbones import fade_surroundings  # noqa: E402
 from cliquesim.training.optimizers import build_optimizer, learning_rate  # noqa: E402
 from cliquesim.training.sampling import CliqueSampler  # noqa: E402
 
@@ -270,6 +271,57 @@ def test_compact_net_layers():
     with torch.inference_mode():
         assert net.embed(torch.rand(2, 3, 64, 64)).shape == (2, 256)
         assert net.embed(torch.rand(2, 3, 64, 64), "conv").shape == (2, 128 * 16)
+
+
+def test_surroundings_fade_before_the_network_sees_them():
+    extent = torch.tensor([[0.5, 1.0], [1.0, 0.25], [1.0, 1.0]])
+    found = fade_surroundings(torch.ones(3, 2, 40, 40), extent, softness=0.2)
+    centre = ((torch.arange(40) + 0.5) / 20 - 1).abs()
+    line = ((0.5 - centre) / 0.2 + 1).clamp(0, 1)
+    assert torch.allclose(found[0], line.expand(2, 40, 40))  # along x; nothing outside along y
+    line = ((0.25 - centre) / 0.2 + 1).clamp(0, 1)
+    assert torch.allclose(found[1], line[:, None].expand(2, 40, 40))
+    assert (found[2] == 1).all()
+
+
+@pytest.mark.parametrize("network", [CompactNet(64), CompactNet(64, front_end="rgb")])
+def test_a_network_is_blind_outside_the_extent(network):
+    images = torch.rand(2, 3, 64, 64)
+    other = torch.rand(2, 3, 64, 64)
+    other[:, :, 3:61, 13:51] = images[:, :, 3:61, 13:51]
+    extent = torch.tensor([[0.2, 0.5]]).expand(2, 2)
+    # Light and contrast are evened out over 8 pixels, the gradient needs one, the edge is 3.2 wide.
+    with torch.inference_mode():
+        network.eval()
+        seen, same = (network.embed(one, extent=extent) for one in (images, other))
+        whole, changed = (network.embed(one) for one in (images, other))
+    assert torch.allclose(seen, same, atol=1e-5)
+    assert not torch.allclose(whole, changed, atol=1e-3)
+
+
+def test_surroundings_begin_at_the_extent():
+    config = AugmentationConfig(background=1.0, background_radius=(0.8, 1.2))
+    extent = torch.rand(50, 2) * 0.9 + 0.1
+    plain, narrow = (
+        sample_augmentation(50, config, torch.Generator().manual_seed(0), None, one)
+        for one in (None, extent)
+    )
+    assert torch.allclose(narrow.ellipse, plain.ellipse * extent)
+    assert torch.equal(narrow.affine, plain.affine)
+    assert torch.equal(narrow.other, plain.other)
+
+
+def test_extent_changes_what_is_learned_and_embedded(toy):
+    frames, cliques = toy[0], toy[1]
+    narrow = np.tile(np.float32([0.5, 1]), (len(frames), 1))
+    config = TrainingConfig(**SMALL)
+    ways = [train(frames, cliques, config=config, extent=e).model for e in (None, narrow)]
+    assert not np.allclose(embed(ways[0], frames), embed(ways[1], frames))
+    assert not np.allclose(embed(ways[1], frames), embed(ways[1], frames, extent=narrow))
+    ones = train(frames, cliques, config=config, extent=np.ones_like(narrow)).model
+    np.testing.assert_array_equal(embed(ways[0], frames), embed(ones, frames))
+    with pytest.raises(InputError, match="extent must have shape"):
+        embed(ways[0], frames, extent=narrow[1:])
 
 
 # --- optimisers ---

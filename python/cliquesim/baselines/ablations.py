@@ -77,15 +77,14 @@ def variant(folder: str, changes: Mapping[str, Any]) -> Callable[[Workplace], Pr
 
 
 def _learned(encoder: Encoder, threads: int | None) -> Encode:
-    def encode(frames: NDArray[Any], mirrored: bool) -> NDArray[Any]:
-        return encoder.learned(frames, mirrored, threads)
+    def encode(frames: NDArray[Any], mirrored: bool, extent: NDArray[Any]) -> NDArray[Any]:
+        return encoder.learned(frames, mirrored, threads, extent)
 
     return encode
 
 
 def _all(encoder: Encoder, place: Workplace) -> Encode:
-    def encode(frames: NDArray[Any], mirrored: bool) -> NDArray[Any]:
-        whitened = encoder.hog_lda.transform(frames, mirrored)
-        return encoder.combine(encoder.learned(frames, mirrored, place.threads), whitened)
+    def encode(frames: NDArray[Any], mirrored: bool, extent: NDArray[Any]) -> NDArray[Any]:
+        return encoder.transform(frames, mirrored, place.threads, extent)
 
     return encode

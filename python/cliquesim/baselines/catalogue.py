@@ -76,6 +76,7 @@ def _ablations() -> list[Baseline]:
         ("no_total_coverage", "Eq. (1) with lambda2 = 0", {"lambda2": 0.0}),
         ("no_merging", "cliques not merged", {"clique_merging": False}),
         ("no_teacher_pooling", "teacher not pooled", {"teacher_pool_radius": 0}),
+        ("no_focus", "surroundings of the boxes seen", {"focus": False}),
     ]
     found = [
         Baseline(name, title, "ablations", ablations.variant(name, changes))

@@ -22,7 +22,9 @@ def raw_hog(place: Workplace) -> Prepared:
         hog_lda = place.model.encoder.hog_lda
         mean = hog_lda.scales[0].whitening.mean_.astype(np.float32)
 
-        def encode(frames: NDArray[np.uint8], mirrored: bool) -> NDArray[np.float32]:
+        def encode(
+            frames: NDArray[np.uint8], mirrored: bool, extent: NDArray[Any]
+        ) -> NDArray[np.float32]:
             raw = hog_lda.raw(frames, 0, mirrored).reshape(len(frames), -1)
             return standardize(raw - mean, center=False)
 
@@ -53,7 +55,7 @@ def hog_lda(estimator: str, one_scale: bool) -> Callable[[Workplace], Prepared]:
 
 def _fitted(place: Workplace, estimator: str) -> Stage:
     config = place.config
-    names = ("scales", "scale_margins", "cell_size", "mirror")
+    names = ("scales", "scale_margins", "cell_size", "mirror", "focus")
     settings = {name: place.run.manifest["settings"][name] for name in names}
 
     def body(work: StageWork) -> dict[str, Any]:
@@ -67,7 +69,12 @@ def _fitted(place: Workplace, estimator: str) -> Stage:
         )
         corpus = place.corpus
         fitting.fit_transform(
-            corpus.frames, corpus.sequence, work.folder, config.mirror, work.progress
+            corpus.frames,
+            corpus.sequence,
+            work.folder,
+            config.mirror,
+            work.progress,
+            place.model.extent_,
         )
         (work.folder / "descriptors.npy").unlink()  # large; the whitening is enough
         fitting.save(work.folder / "hog_lda")
@@ -82,9 +89,11 @@ def _fitted(place: Workplace, estimator: str) -> Stage:
 
 
 def _encode(hog_lda: HogLda, one_scale: bool) -> Encode:
-    def encode(frames: NDArray[np.uint8], mirrored: bool) -> NDArray[np.float32]:
+    def encode(
+        frames: NDArray[np.uint8], mirrored: bool, extent: NDArray[Any]
+    ) -> NDArray[np.float32]:
         if not one_scale:
-            return hog_lda.transform(frames, mirrored)
-        return next(hog_lda.by_scale(frames, mirrored))[1]
+            return hog_lda.transform(frames, mirrored, extent)
+        return next(hog_lda.by_scale(frames, mirrored, extent))[1]
 
     return encode

@@ -46,7 +46,9 @@ class OneTowerAlexNet(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]), persistent=False)
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]), persistent=False)
 
-    def embed(self, images: Tensor, layer: str | None = None) -> Tensor:
+    def embed(
+        self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
+    ) -> Tensor:
         """Features (N, 4096); images (N, 3, 224, 224) in [0, 1]."""
         if layer not in (None, "fc7"):
             raise InputError(f"layer must be 'fc7', got {layer!r}")

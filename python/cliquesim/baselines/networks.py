@@ -214,6 +214,7 @@ def _trained(
         **(settings or {}),
         "training": config.to_dict(),
         "mirror": place.config.mirror,
+        "focus": place.config.focus,
         "within_category": place.config.within_category,
         "cliques_per_batch": place.config.cliques_per_batch,
     }
@@ -231,6 +232,7 @@ def _trained(
             batches,
             pool=pool,
             sequence=place.corpus.sequence,
+            extent=None if frames else place.model.extent_,
             config=config,
             num_threads=place.threads,
         )
@@ -251,7 +253,9 @@ def encode_with(model: EmbeddingModel, threads: int | None) -> Encode:
     """Features of the layer that a network was trained for, as unit rows: Pearson correlation."""
     from cliquesim.training import embed
 
-    def encode(frames: NDArray[np.uint8], mirrored: bool) -> NDArray[np.float32]:
-        return standardize(embed(model, frames, flip=mirrored, num_threads=threads))
+    def encode(
+        frames: NDArray[np.uint8], mirrored: bool, extent: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        return standardize(embed(model, frames, extent=extent, flip=mirrored, num_threads=threads))
 
     return encode

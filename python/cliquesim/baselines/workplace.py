@@ -101,8 +101,9 @@ class Workplace:
         """A baseline that embeds frames; `load` is called only if it is scored."""
 
         def score(work: StageWork) -> Scores:
-            frames = self.corpus.frames
-            return self.protocol.score(frames, load(), radii or self.radii, work.progress)
+            return self.protocol.score(
+                self.corpus.frames, self.model.extent_, load(), radii or self.radii, work.progress
+            )
 
         seconds = sum(one.seconds for one in after if isinstance(one, Stage))
         return Prepared(after, score, {"pool_radii": list(radii or self.radii)}, seconds)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliquesim._validation import as_groups
+from cliquesim._validation import as_extent, as_groups
 from cliquesim.errors import InputError
 
 
@@ -18,6 +18,7 @@ def checked_arrays(
     frame: ArrayLike | None,
     category: ArrayLike | None,
     paths: Sequence[str] | None,
+    extent: ArrayLike | None,
 ) -> dict[str, Any]:
     """The arguments of `Corpus` from those of `Corpus.from_arrays`."""
     pixels = np.asarray(frames)
@@ -41,6 +42,7 @@ def checked_arrays(
         "sequence": sequences,
         "frame": numbers,
         "category": categories,
+        "extent": as_extent(extent, n),
         "sequence_names": sequence_names,
         "category_names": category_names,
         "paths": paths,

@@ -193,7 +193,7 @@ def _build(plan: Plan, folder: Path, jobs: Iterable[Job], key: str, options: Bui
         writer.close()
     if options.progress is not None:
         options.progress(1.0)
-    _write_table(plan, folder, keep, key)
+    _write_table(plan, folder, keep, key, options.rule)
 
 
 def _check_failures(plan: Plan, n_good: int, max_rejected: float) -> None:
@@ -213,7 +213,9 @@ def _check_failures(plan: Plan, n_good: int, max_rejected: float) -> None:
     )
 
 
-def _write_table(plan: Plan, folder: Path, keep: NDArray[np.bool_], key: str) -> None:
+def _write_table(
+    plan: Plan, folder: Path, keep: NDArray[np.bool_], key: str, rule: CropRule
+) -> None:
     """Number sequences and categories in order of appearance and write everything but pixels."""
     rows: list[PlannedFrame] = [plan.rows[row] for row in np.flatnonzero(keep).tolist()]
     sequences = {name: i for i, name in enumerate(dict.fromkeys(row.sequence for row in rows))}
@@ -224,6 +226,7 @@ def _write_table(plan: Plan, folder: Path, keep: NDArray[np.bool_], key: str) ->
         np.array([sequences[row.sequence] for row in rows], dtype=np.int64),
         np.array([row.frame for row in rows], dtype=np.int64),
         np.array([categories[row.category] for row in rows], dtype=np.int64),
+        np.array([rule.extent(row.box) for row in rows], dtype=np.float32),
         {
             "inputs": key,
             "sequence_names": list(sequences),

@@ -36,6 +36,9 @@ class Corpus:
         Number of the frame in its sequence: from the file name, or of the decoded video frame.
     category : int64 (N,)
         Index into `category_names`; all 0, and the one name "", when there are no categories.
+    extent : float32 (N, 2)
+        Shares of the frame's width and height that the subject's box takes, about the frame's
+        centre; 1 where there was no box. What lies outside is surroundings.
     sequence_names, category_names : list of str
         A sequence's name includes its category: "walk/clip07".
     paths : list of str
@@ -55,6 +58,7 @@ class Corpus:
         sequence: NDArray[np.int64],
         frame: NDArray[np.int64],
         category: NDArray[np.int64],
+        extent: NDArray[np.float32],
         sequence_names: Sequence[str],
         category_names: Sequence[str],
         paths: Sequence[str],
@@ -66,6 +70,7 @@ class Corpus:
         self.sequence = sequence
         self.frame = frame
         self.category = category
+        self.extent = extent
         self.sequence_names = list(sequence_names)
         self.category_names = list(category_names)
         self.paths = list(paths)
@@ -257,6 +262,7 @@ class Corpus:
         frame: ArrayLike | None = None,
         category: ArrayLike | None = None,
         paths: Sequence[str] | None = None,
+        extent: ArrayLike | None = None,
     ) -> Corpus:
         """Take frames that are in memory (or memory-mapped) already.
 
@@ -273,13 +279,16 @@ class Corpus:
             Category of each frame.
         paths : N strings, optional
             Names of the frames; by default "SEQUENCE/FRAME".
+        extent : (N, 2) of float in (0, 1], optional
+            Shares of the frame's width and height that the subject takes, about its centre; by
+            default all of it.
 
         Examples
         --------
         >>> Corpus.from_arrays(np.zeros((4, 8, 8, 3), np.uint8), sequence=["a", "a", "b", "b"])
         Corpus(4 frames of 8 x 8, 2 sequences)
         """
-        return cls(**checked_arrays(frames, sequence, frame, category, paths))
+        return cls(**checked_arrays(frames, sequence, frame, category, paths, extent))
 
     @classmethod
     def load(cls, folder: PathLike, verify: bool = False) -> Corpus:
@@ -303,7 +312,8 @@ class Corpus:
         with store.locked(folder):
             (folder / store.HEADER).unlink(missing_ok=True)
             save_array(folder / store.FRAMES, self.frames)
-            store.write_table(folder, self.paths, self.sequence, self.frame, self.category, header)
+            labels = (self.sequence, self.frame, self.category, self.extent)
+            store.write_table(folder, self.paths, *labels, header)
 
     @classmethod
     def _from_built(cls, built: Built) -> Corpus:
@@ -314,6 +324,7 @@ class Corpus:
             stored.sequence,
             stored.frame,
             stored.category,
+            stored.extent,
             header["sequence_names"],
             header["category_names"],
             stored.paths,
@@ -353,10 +364,11 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, sequences, frame numbers, categories and names."""
+        """SHA-256 over pixels, sequences, frame numbers, categories, extents and names."""
         if self._frames_hash is None:
             self._frames_hash = hash_array(self.frames)
-        arrays = [hash_array(a) for a in (self.sequence, self.frame, self.category)]
+        labels = (self.sequence, self.frame, self.category, self.extent)
+        arrays = [hash_array(a) for a in labels]
         names = [self.sequence_names, self.category_names, self.paths]
         return hash_json([self._frames_hash, arrays, names])
 
@@ -384,6 +396,7 @@ class Corpus:
             self.sequence[where],
             self.frame[where],
             self.category[where],
+            self.extent[where],
             self.sequence_names,
             self.category_names,
             [self.paths[row] for row in chosen.tolist()],

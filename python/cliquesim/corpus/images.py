@@ -72,6 +72,14 @@ class CropRule(NamedTuple):
         half_width, half_height = unit * out_width / 2, unit * out_height / 2
         return Box(x - half_width, y - half_height, x + half_width, y + half_height)
 
+    def extent(self, box: Box | None) -> tuple[float, float]:
+        """Shares of the frame's width and height that the box takes; 1 without a box."""
+        if box is None:
+            return 1.0, 1.0
+        width, height = box.xmax - box.xmin, box.ymax - box.ymin
+        unit = self.box_scale * max(width / self.size[1], height / self.size[0])
+        return min(1.0, width / (unit * self.size[1])), min(1.0, height / (unit * self.size[0]))
+
 
 class Picture(NamedTuple):
     """A decoded RGB picture; `scale` < 1 and the `full` size tell of a reduced decoding."""

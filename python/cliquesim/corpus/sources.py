@@ -80,4 +80,8 @@ def open_pictures(
             raise InputError(f"{path}: not a usable picture ({error})") from error
         if progress is not None:
             progress((row + 1) / len(paths))
-    return Corpus.from_arrays(frames, paths=[str(path) for path in paths])
+    return Corpus.from_arrays(
+        frames,
+        paths=[str(path) for path in paths],
+        extent=[rule.extent(region)] * len(paths),
+    )

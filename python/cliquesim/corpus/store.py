@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from cliquesim import _files
 from cliquesim.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 FRAMES, TABLE, HEADER = "frames.npy", "frames.csv", "corpus.json"
 _PARTIAL = "frames.npy.partial"
-_COLUMNS = ["path", "sequence", "frame", "category"]
+_COLUMNS = ["path", "sequence", "frame", "category", "extent_x", "extent_y"]
 
 
 class Stored(NamedTuple):
@@ -34,6 +34,7 @@ class Stored(NamedTuple):
     sequence: NDArray[np.int64]
     frame: NDArray[np.int64]
     category: NDArray[np.int64]
+    extent: NDArray[np.float32]
     header: dict[str, Any]
 
 
@@ -103,6 +104,7 @@ def write_table(
     sequence: NDArray[np.int64],
     frame: NDArray[np.int64],
     category: NDArray[np.int64],
+    extent: NDArray[np.float32],
     header: dict[str, Any],
 ) -> None:
     """Write frames.csv and, last, corpus.json for the frames that are in `folder` already."""
@@ -113,8 +115,15 @@ def write_table(
     ):
         writer = csv.writer(stream)
         writer.writerow(_COLUMNS)
-        for row in zip(paths, sequence.tolist(), frame.tolist(), category.tolist(), strict=True):
-            writer.writerow([row[0], sequences[row[1]], row[2], categories[row[3]]])
+        for row in zip(
+            paths,
+            sequence.tolist(),
+            frame.tolist(),
+            category.tolist(),
+            extent.astype(str).tolist(),  # the shortest text that gives the same float32
+            strict=True,
+        ):
+            writer.writerow([row[0], sequences[row[1]], row[2], categories[row[3]], *row[4]])
     status = (folder / FRAMES).stat()
     frames = {
         "sha256": _files.hash_array(_files.load_array(folder / FRAMES, mmap=True)),
@@ -136,7 +145,15 @@ def read(folder: Path, verify: bool = False) -> Stored:
         raise InputError(f"{folder / HEADER}: expected corpus format {FORMAT}, got {found!r}")
     try:
         return _read(folder, header, verify)
-    except (KeyError, TypeError, IndexError, OSError, UnicodeDecodeError, csv.Error) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        OSError,
+        UnicodeDecodeError,
+        csv.Error,
+    ) as error:
         raise InputError(f"{folder}: damaged corpus ({error!r})") from error
 
 
@@ -165,5 +182,6 @@ def _read(folder: Path, header: dict[str, Any], verify: bool) -> Stored:
         np.array([sequences[row[1]] for row in rows], dtype=np.int64),
         np.array([int(row[2]) for row in rows], dtype=np.int64),
         np.array([categories[row[3]] for row in rows], dtype=np.int64),
+        np.array([row[4:6] for row in rows], dtype=np.float32),
         header,
     )

@@ -20,8 +20,9 @@ from cliquesim.evaluation.retrieval import RetrievalResult, retrieval_auc
 if TYPE_CHECKING:
     from cliquesim.corpus import Corpus
 
-# (frames uint8 (n, H, W, 3), mirrored) -> (n, E): their dot product is the similarity.
-Encode = Callable[[NDArray[np.uint8], bool], NDArray[np.float32]]
+# (frames uint8 (n, H, W, 3), mirrored, extent (n, 2) of the subjects) -> (n, E): their dot product
+# is the similarity.
+Encode = Callable[[NDArray[np.uint8], bool, NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,16 @@ class Protocol:
     def score(
         self,
         frames: NDArray[np.uint8],
+        extent: NDArray[np.float32],
         encode: Encode,
         pool_radii: Sequence[int],
         progress: Callable[[float], object] | None = None,
     ) -> dict[int, Score]:
-        """Figures of one similarity, per radius p of Eq. (9); `frames` are the corpus's."""
+        """Figures of one similarity, per radius p of Eq. (9); the arrays are the corpus's."""
         found: dict[int, dict[str, RetrievalResult]] = {p: {} for p in pool_radii}
         for number, category in enumerate(self.categories):
-            some = np.asarray(frames[category.rows])
-            plain, mirrored = encode(some, False), encode(some, True)
+            some, share = np.asarray(frames[category.rows]), extent[category.rows]
+            plain, mirrored = encode(some, False, share), encode(some, True, share)
             for p, results in found.items():
                 results[category.name] = retrieval_auc(
                     category.labels,

@@ -43,7 +43,7 @@ def evaluate_run(
     per_category: dict[str, dict[str, float]] = {}
     tpr: dict[str, list[NDArray[np.float64]]] = {}
     for category in protocol.categories:
-        features = _features(model, corpus[category.rows])
+        features = _features(model, corpus[category.rows], model.extent_[category.rows])
         scores: dict[str, float] = {}
         for method, (plain, mirrored) in features.items():
             for suffix, p in (("", 0), ("_pooled", radius)):
@@ -84,18 +84,18 @@ def evaluate_run(
 
 
 def _features(
-    model: SimilarityModel, frames: NDArray[np.uint8]
+    model: SimilarityModel, frames: NDArray[np.uint8], extent: NDArray[np.float32]
 ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Per method the unit features of the frames and of their mirror images."""
     encoder = model.encoder
     hog, hog_lda, hog_lda_one, learned, fused = [], [], [], [], []
     mean = encoder.hog_lda.scales[0].whitening.mean_.astype(np.float32)
     for mirrored in (False, True):
-        raw, whitened = zip(*encoder.hog_lda.by_scale(frames, mirrored), strict=True)
+        raw, whitened = zip(*encoder.hog_lda.by_scale(frames, mirrored, extent), strict=True)
         hog.append(standardize(raw[0].reshape(len(frames), -1) - mean, center=False))
         hog_lda_one.append(whitened[0])
         hog_lda.append(encoder.hog_lda.join(whitened))
-        learned.append(encoder.learned(frames, mirrored, model.num_threads))
+        learned.append(encoder.learned(frames, mirrored, model.num_threads, extent))
         fused.append(encoder.combine(learned[-1], hog_lda[-1]))
     return {
         "hog": (hog[0], hog[1]),

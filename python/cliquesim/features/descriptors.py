@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from cliquesim._files import load_json, save_json, write_atomically
+from cliquesim._validation import as_extent
 from cliquesim.errors import InputError
 from cliquesim.features.hog import hog
 from cliquesim.features.whitening import Whitening
@@ -37,6 +38,39 @@ def rescale(frames: NDArray[np.uint8], side: int, margin: float = 1.0) -> NDArra
         image = Image.fromarray(np.ascontiguousarray(frames[i]))
         result[i] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
     return result
+
+
+def within(extent: NDArray[np.float32], cells: tuple[int, int], margin: float) -> Any:
+    """How far each cell of HOG lies within the subject: float32 (N, h, w, 1), from 0 to 1.
+
+    A cell collects pixels up to one cell from its centre: its weight is 1 where these are all
+    within, and falls to 0 where its centre leaves the subject.
+
+    Parameters
+    ----------
+    extent : (N, 2) shares of the frame's width and height that the subject takes; an axis with a
+        share of 1 has no outside.
+    cells : rows and columns (h, w) that HOG gives; it leaves out the outermost ones of the crop.
+    margin : the frame's side over the crop's side.
+    """
+    weights = []
+    for share, count in ((extent[:, 1], cells[0]), (extent[:, 0], cells[1])):
+        # Cell centres and the subject's edge, in cells from the frame's centre.
+        centre = np.abs(np.arange(count) - (count - 1) / 2)
+        edge = share[:, None] * ((count + 2) * margin / 2)
+        weight = np.where(share[:, None] < 1, np.clip(edge - centre, 0.0, 1.0), 1.0)
+        weights.append(weight.astype(np.float32))
+    return (weights[0][:, :, None] * weights[1][:, None, :])[..., None]
+
+
+def _fade_all(raw: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
+    """Put the mean of what lies within the subjects, cell by cell, where they are not."""
+    total = np.zeros(raw.shape[1:])
+    for rows in _blocks(len(raw)):
+        total += np.einsum("nijc,nij->ijc", raw[rows], weight[rows, :, :, 0], dtype=np.float64)
+    mean = (total / np.maximum(weight.sum(axis=0, dtype=np.float64), 1e-12)).astype(np.float32)
+    for rows in _blocks(len(raw)):
+        raw[rows] = mean + weight[rows] * (raw[rows] - mean)
 
 
 def _blocks(n: int) -> list[slice]:
@@ -96,13 +130,16 @@ class HogLda:
         scratch: Path,
         mirror: bool = True,
         progress: Callable[[float], None] | None = None,
+        extent: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
         """Learn the whitening from the frames (and mirror images) and give their descriptors.
 
-        `sequence` (N,) numbers each frame's sequence. The result is a memory map in `scratch`,
-        ``descriptors.npy``: (N, D), or (2N, D) with the mirror images behind the frames.
+        `sequence` (N,) numbers each frame's sequence, `extent` (N, 2) says where the subject is.
+        The result is a memory map in `scratch`, ``descriptors.npy``: (N, D), or (2N, D) with the
+        mirror images behind the frames.
         """
         n, sides = len(frames), 2 if mirror else 1
+        share = as_extent(extent, n)
         groups = np.tile(sequence, sides)
         report = progress or (lambda _: None)
         raw_paths = []
@@ -119,6 +156,8 @@ class HogLda:
                     first = side * n + start
                     raw[first : first + len(block)] = self.raw(block, index, bool(side))
                 report((index + start / n * 0.4) / len(self.scales))
+            if (share < 1).any():
+                _fade_all(raw, within(np.tile(share, (sides, 1)), shape[:2], scale.margin))
             scale.whitening.fit(raw, groups=groups)
             report((index + 0.8) / len(self.scales))
             raw_paths.append(path)
@@ -149,12 +188,19 @@ class HogLda:
         return result
 
     def by_scale(
-        self, frames: NDArray[np.uint8], mirrored: bool = False
+        self, frames: NDArray[np.uint8], mirrored: bool = False, extent: ArrayLike | None = None
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Per scale the HOG (N, h, w, 31) of further frames, and whitened as unit rows (N, D)."""
+        """Per scale the HOG (N, h, w, 31) of further frames, and whitened as unit rows (N, D).
+
+        The latter without what lies outside `extent`.
+        """
+        share = as_extent(extent, len(frames))
         for index, scale in enumerate(self.scales):
-            raw = self.raw(frames, index, mirrored)
-            yield raw, standardize(scale.whitening.transform(raw))
+            raw = seen = self.raw(frames, index, mirrored)
+            if (share < 1).any():
+                mean = scale.whitening.mean_.reshape(raw.shape[1:]).astype(np.float32)
+                seen = mean + within(share, raw.shape[1:3], scale.margin) * (raw - mean)
+            yield raw, standardize(scale.whitening.transform(seen))
 
     def join(self, whitened: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """One unit row per frame from those of every scale, by the scales' weights."""
@@ -164,11 +210,14 @@ class HogLda:
         ]
         return np.concatenate(parts, axis=1)
 
-    def transform(self, frames: NDArray[np.uint8], mirrored: bool = False) -> NDArray[np.float32]:
-        """Descriptors (N, D) of further frames, unit rows."""
+    def transform(
+        self, frames: NDArray[np.uint8], mirrored: bool = False, extent: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """Descriptors (N, D) of further frames, unit rows; `extent` (N, 2) of the subjects."""
+        share = as_extent(extent, len(frames))
         blocks = [
-            self.join([part for _, part in self.by_scale(frames[start : start + _BLOCK], mirrored)])
-            for start in range(0, len(frames), _BLOCK)
+            self.join([part for _, part in self.by_scale(frames[some], mirrored, share[some])])
+            for some in (slice(start, start + _BLOCK) for start in range(0, len(frames), _BLOCK))
         ]
         return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
 

@@ -35,7 +35,11 @@ class AugmentationSample:
 
 
 def sample_augmentation(
-    n: int, config: AugmentationConfig, generator: torch.Generator, flip: Tensor | None = None
+    n: int,
+    config: AugmentationConfig,
+    generator: torch.Generator,
+    flip: Tensor | None = None,
+    extent: Tensor | None = None,
 ) -> AugmentationSample:
     """Draw the changes of `n` frames; always the same count of numbers, whatever is switched on.
 
@@ -49,6 +53,8 @@ def sample_augmentation(
         A CPU generator; the sample depends on nothing else.
     flip
         (n,) bool: frames to mirror left to right before everything else, not at random.
+    extent
+        (n, 2): shares of width and height that the subject takes; surroundings begin there.
     """
 
     def uniform(*shape: int) -> Tensor:
@@ -81,7 +87,7 @@ def sample_augmentation(
         contrast,
         saturation,
         _sample_rectangles(n, config, generator),
-        *_sample_surroundings(n, config, generator),
+        *_sample_surroundings(n, config, generator, extent),
     )
 
 
@@ -100,13 +106,15 @@ def _sample_rectangles(n: int, config: AugmentationConfig, generator: torch.Gene
 
 
 def _sample_surroundings(
-    n: int, config: AugmentationConfig, generator: torch.Generator
+    n: int, config: AugmentationConfig, generator: torch.Generator, extent: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     # Another frame than itself: a step of 1 to n-1 around the batch.
     step = torch.randint(1, max(n, 2), (n,), generator=generator)
     other = (torch.arange(n) + step) % n
     low, high = config.background_radius
     ellipse = low + (high - low) * torch.rand(n, 2, generator=generator)
+    if extent is not None:
+        ellipse = ellipse * extent
     replaced = torch.rand(n, generator=generator) < config.background
     return other, torch.where(replaced[:, None], ellipse, torch.full_like(ellipse, math.inf))
 

@@ -74,6 +74,28 @@ class RGBFrontEnd(nn.Module):
         return (images.float() - self.mean) * self.scale
 
 
+def fade_surroundings(channels: Tensor, extent: Tensor | None, softness: float = 0.1) -> Tensor:
+    """What a front end gives, faded to 0 outside the subject.
+
+    Parameters
+    ----------
+    channels
+        (N, C, H, W).
+    extent
+        (N, 2): shares of width and height that the subject takes, about the centre; None: all.
+    softness
+        Width of the edge outside the subject, as a share of half the side.
+    """
+    if extent is None:
+        return channels
+    weights = []
+    for share, count in ((extent[:, 1], channels.shape[2]), (extent[:, 0], channels.shape[3])):
+        centre = ((torch.arange(count, device=channels.device) + 0.5) * (2.0 / count) - 1.0).abs()
+        weights.append(((share[:, None] - centre) / softness + 1.0).clamp(0.0, 1.0))
+        weights[-1] = torch.where(share[:, None] < 1, weights[-1], 1.0)
+    return channels * (weights[0][:, None, :, None] * weights[1][:, None, None, :])
+
+
 class CompactNet(nn.Module):
     """Convolutions of stride 2 with batch norm, then one fully connected layer.
 
@@ -108,15 +130,19 @@ class CompactNet(nn.Module):
         self.default_layer = "fc"
         self.output_dim = embedding_dim
 
-    def embed(self, images: Tensor, layer: str | None = None) -> Tensor:
+    def embed(
+        self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
+    ) -> Tensor:
         """Features (N, E) of a named layer; images (N, 3, S, S) in [0, 1]."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = self.front_end(images).contiguous(memory_format=torch.channels_last)
+        x = fade_surroundings(self.front_end(images), extent).contiguous(
+            memory_format=torch.channels_last
+        )
         x = self.convolutions(x).flatten(1)
         return x if name == "conv" else self.fc(x)  # type: ignore[no-any-return]
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.embed(images)
+    def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
+        return self.embed(images, extent=extent)
 
 
 class AlexNet(nn.Module):
@@ -167,10 +193,13 @@ class AlexNet(nn.Module):
         x = F.max_pool2d(x, 3, stride=2)
         return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
 
-    def embed(self, images: Tensor, layer: str | None = None) -> Tensor:
+    def embed(
+        self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
+    ) -> Tensor:
         """Features (N, E) of a named layer; images (N, 3, 227, 227) in [0, 1]."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = self._normalise_and_pool(F.relu(self.conv1(self.front_end(images))))
+        x = fade_surroundings(self.front_end(images), extent)
+        x = self._normalise_and_pool(F.relu(self.conv1(x)))
         x = self._normalise_and_pool(F.relu(self.conv2(x)))
         x = F.relu(self.conv4(F.relu(self.conv3(x))))
         x = F.max_pool2d(F.relu(self.conv5(x)), 3, stride=2).flatten(1)
@@ -183,8 +212,8 @@ class AlexNet(nn.Module):
         features: Tensor = self.fc8(x)
         return features
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.embed(images)
+    def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
+        return self.embed(images, extent=extent)
 
 
 class ExemplarNet(nn.Module):
@@ -230,15 +259,19 @@ class ExemplarNet(nn.Module):
         self.default_layer = "quadrants"
         self.output_dim = embedding_dim
 
-    def embed(self, images: Tensor, layer: str | None = None) -> Tensor:
+    def embed(
+        self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
+    ) -> Tensor:
         """Features of a named layer; images (N, 3, S, S) in [0, 1]."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = self.front_end(images).contiguous(memory_format=torch.channels_last)
+        x = fade_surroundings(self.front_end(images), extent).contiguous(
+            memory_format=torch.channels_last
+        )
         x = F.relu(self.fc(self.convolutions(x)))
         return F.adaptive_max_pool2d(x, 1 if name == "fc4" else 2).flatten(1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.embed(images, "fc4")
+    def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
+        return self.embed(images, "fc4", extent)
 
 
 Backbone = CompactNet | AlexNet | ExemplarNet

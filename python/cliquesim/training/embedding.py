@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from cliquesim._validation import as_count
+from cliquesim._validation import as_count, as_extent
 from cliquesim.training.model import EmbeddingModel
 from cliquesim.training.pixels import check_frames, limited_threads, resolve_precision, to_pixels
 
@@ -18,6 +18,7 @@ def embed(
     model: EmbeddingModel,
     frames: NDArray[Any],
     *,
+    extent: ArrayLike | None = None,
     flip: bool = False,
     layer: str | None = None,
     batch_size: int = 256,
@@ -33,6 +34,8 @@ def embed(
         From `train` or `EmbeddingModel.load`.
     frames
         uint8 (N, H, W, 3), read in blocks, so it may be memory-mapped.
+    extent
+        (N, 2) in (0, 1]: shares of each frame's width and height that the subject takes; None: all.
     flip
         Embed the mirror images.
     layer
@@ -47,6 +50,7 @@ def embed(
     """
     check_frames(frames)
     as_count(batch_size, "batch_size", 1)
+    share = torch.from_numpy(as_extent(extent, len(frames)))
     place = torch.device(device)
     backbone = model.backbone.to(place).eval()
     dtype = resolve_precision(model.config.precision, place)
@@ -57,7 +61,9 @@ def embed(
             if flip:
                 pixels = pixels.flip(3)
             with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
-                features = backbone.embed(pixels, layer)
+                features = backbone.embed(
+                    pixels, layer, share[start : start + batch_size].to(place)
+                )
             blocks.append(features.float().cpu().numpy())
             if progress is not None:
                 progress(min(1.0, (start + batch_size) / len(frames)))

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from cliquesim._files import PathLike
+from cliquesim._validation import as_extent
 from cliquesim.errors import InputError, RunError
 from cliquesim.training.augmentation import augment, sample_augmentation
 from cliquesim.training.checkpoints import (
@@ -77,6 +78,7 @@ def train(
     pool: ArrayLike | None = None,
     sequence: ArrayLike | None = None,
     category: ArrayLike | None = None,
+    extent: ArrayLike | None = None,
     config: TrainingConfig | None = None,
     initial: EmbeddingModel | None = None,
     checkpoint: PathLike | None = None,
@@ -105,6 +107,9 @@ def train(
         int (N,), for the boost of same-sequence negatives; None leaves it out.
     category
         int (N,): random batches stay within one; unused with `batches`.
+    extent
+        (N, 2) in (0, 1]: shares of each frame's width and height that the subject takes, about its
+        centre; what is outside counts as surroundings. None: all of it.
     config
         `TrainingConfig()` by default.
     initial
@@ -142,10 +147,13 @@ def train(
     frame, flip = as_pool(pool, len(frames))
     sampler = _build_sampler(membership, batches, category, frame, len(frames), config)
     sequence_of_row = labels_of_frames(sequence, frame, len(frames), "sequence")
+    share = as_extent(extent, len(frames))
     place = torch.device(device)
     cuda = [place] if place.type == "cuda" else []
     with limited_threads(num_threads), torch.random.fork_rng(devices=cuda):
-        trainer = _Trainer(frames, frame, flip, sequence_of_row, sampler, config, place, initial)
+        trainer = _Trainer(
+            frames, frame, flip, sequence_of_row, share, sampler, config, place, initial
+        )
         if checkpoint is not None:
             trainer.identify(batches)
         return trainer.run(checkpoint, progress)
@@ -177,12 +185,14 @@ class _Trainer:
         frame: NDArray[np.int64],
         flip: NDArray[np.bool_],
         sequence: NDArray[np.int64] | None,
+        extent: NDArray[np.float32],
         sampler: CliqueSampler,
         config: TrainingConfig,
         device: torch.device,
         initial: EmbeddingModel | None,
     ) -> None:
         self.frames, self.frame, self.flip, self.sequence = frames, frame, flip, sequence
+        self.extent = extent
         self.sampler, self.config, self.device = sampler, config, device
         self.dtype = resolve_precision(config.precision, device)
         self.generator = torch.Generator()
@@ -217,6 +227,7 @@ class _Trainer:
                 "frame": self.frame,
                 "flip": self.flip,
                 "sequence": self.sequence,
+                "extent": self.extent,
                 "indptr": member.indptr,
                 "indices": member.indices,
                 "batches": None if chosen is None else chosen.indices.astype(np.int64),
@@ -251,6 +262,7 @@ class _Trainer:
         config, state = self.config, self.state
         draw = self.sampler.draw(step)
         images = self.images(draw, step)
+        extent = torch.from_numpy(self.extent[self.frame[draw.rows]]).to(self.device)
         labels = torch.from_numpy(draw.labels).to(self.device)
         cliques = torch.from_numpy(draw.cliques).to(self.device)
         same_sequence, ignored = self.relations(draw)
@@ -259,7 +271,7 @@ class _Trainer:
             group["lr"] = learning_rate(config, step)
         backbone = state.modules["backbone"].train()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            features = backbone(images)
+            features = backbone(images, extent)
         loss = clique_loss(
             config, features.float(), self.head, cliques, labels, same_sequence, ignored
         )
@@ -282,7 +294,8 @@ class _Trainer:
         pixels = to_pixels(self.frames[self.frame[draw.rows]], config.image_size, self.device)
         self.generator.manual_seed(step_seed(config.seed, step))
         flip = torch.from_numpy(self.flip[draw.rows])
-        sample = sample_augmentation(len(pixels), config.augmentation, self.generator, flip)
+        extent = torch.from_numpy(self.extent[self.frame[draw.rows]])
+        sample = sample_augmentation(len(pixels), config.augmentation, self.generator, flip, extent)
         return augment(pixels, sample, config.augmentation)
 
     def relations(self, draw: Draw) -> tuple[Tensor | None, Tensor | None]:
