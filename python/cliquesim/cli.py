@@ -284,6 +284,10 @@ def _names(text: str) -> list[str]:
 def evaluate(
     run: Run,
     labels: Annotated[Path, typer.Option(help="Folder in the layout of the released annotations.")],
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the labelled frames, if they are others than the run's."),
+    ] = None,
     baselines: Annotated[
         str | None,
         typer.Option(
@@ -306,8 +310,11 @@ def evaluate(
     if baselines is None:
         if imagenet is not None:
             raise InputError("--imagenet goes with --baselines")
-        print_evaluation(evaluate_run(run, labels, num_threads=threads), as_json)
+        result = evaluate_run(run, labels, frames=frames, num_threads=threads)
+        print_evaluation(result, as_json)
         return
+    if frames is not None:
+        raise InputError("--frames does not go with --baselines: these train on the run's frames")
     from cliquesim.baselines import choose, evaluate_baselines
 
     names = _names(baselines)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_corpus import SMALL, write_figures
+from tiny_corpus import SMALL, write_figures, write_labels
 
 import cliquesim as cs
 from cliquesim import pipeline
@@ -38,27 +38,6 @@ CATEGORIES, SEQUENCES, FRAMES = 2, 6, 8
 SETTINGS = {**SMALL, "cliques_per_batch": 3, "training.steps": 4}
 
 
-def write_labels(folder: Path, categories: int = CATEGORIES) -> Path:
-    """Three anchors a category with labels at random, in the released layout."""
-    generator = np.random.default_rng(3)
-    (folder / "labels_hdf5").mkdir(parents=True)
-    (folder / "image_paths").mkdir()
-    n = SEQUENCES * FRAMES
-    for category in range(categories):
-        with h5py.File(folder / f"labels_hdf5/labels_c{category}.hdf5", "w") as file:
-            anchors = np.array([1, 12, 30], np.int32)
-            file["anchors"] = anchors
-            for kind in ("pos", "neg"):
-                for name in (f"{kind}_ids", f"{kind}_flipvals"):
-                    rows = file.create_dataset(name, (3,), dtype=h5py.vlen_dtype(np.int32))
-                    for row in range(3):
-                        high = n if name.endswith("ids") else 2
-                        rows[row] = generator.integers(0, high, 6, dtype=np.int32)
-        lines = [f"./s{s:02d}/{f:03d}.png\n" for s in range(SEQUENCES) for f in range(FRAMES)]
-        (folder / f"image_paths/imagePaths_c{category}.txt").write_text("".join(lines))
-    return folder
-
-
 @dataclasses.dataclass
 class Place:
     run: Path
@@ -71,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     frames = write_figures(folder / "frames", CATEGORIES, SEQUENCES, FRAMES)
     corpus = cs.Corpus.from_folder(frames, size=(48, 48))
     pipeline.fit(corpus, folder / "run", make_config(changes=SETTINGS), num_threads=1)
-    return Place(folder / "run", write_labels(folder / "labels"))
+    return Place(folder / "run", write_labels(folder / "labels", CATEGORIES, SEQUENCES, FRAMES))
 
 
 class Seen:
@@ -136,7 +115,7 @@ def test_nothing_is_computed_twice_but_what_changed(place: Place) -> None:
     # Other labels: scored again, not trained again.
     other = place.labels.parent / "other"
     if not other.exists():
-        write_labels(other, categories=1)
+        write_labels(other, 1, SEQUENCES, FRAMES)
     seen = Seen()
     evaluate_baselines(place.run, other, names, num_threads=1, observer=seen)
     assert {one.split("/")[-1] for one in seen.computed} == {"result"}
@@ -183,7 +162,7 @@ def test_one_category_softmax_no_mirror_no_pooling(tmp_path: Path) -> None:
     config = make_config(changes={**SETTINGS, **changes})
     corpus = cs.Corpus.from_folder(frames, size=(48, 48))
     pipeline.fit(corpus, tmp_path / "run", config, num_threads=1)
-    labels = write_labels(tmp_path / "labels", categories=1)
+    labels = write_labels(tmp_path / "labels", 1, SEQUENCES, FRAMES)
     names = ["one_sample", "nn_cnn", "exemplar_cnn", "pool_2", "hog_lda_full_one_scale"]
     names += ["exemplar_svm"] if importlib.util.find_spec("sklearn") else []
     rows = rows_of(evaluate_baselines(tmp_path / "run", labels, names, num_threads=1))
@@ -416,7 +395,7 @@ def test_alexnet_is_measured_where_its_weights_are_given(tmp_path: Path) -> None
     frames = write_figures(tmp_path / "frames", 1, SEQUENCES, FRAMES)
     corpus = cs.Corpus.from_folder(frames, size=(48, 48))
     pipeline.fit(corpus, tmp_path / "run", make_config(changes=SETTINGS), num_threads=1)
-    labels = write_labels(tmp_path / "labels", categories=1)
+    labels = write_labels(tmp_path / "labels", 1, SEQUENCES, FRAMES)
     torch.manual_seed(0)
     save_file(OneTowerAlexNet().state_dict(), tmp_path / "weights.safetensors")
     run, weights = tmp_path / "run", tmp_path / "weights.safetensors"

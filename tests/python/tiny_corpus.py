@@ -65,3 +65,26 @@ def write_figures(
                 picture = draw_figure(start + speed * frame, colour, background)
                 picture.save(place / f"{frame:03d}.png")
     return folder
+
+
+def write_labels(folder: Path, categories: int, sequences: int, frames: int) -> Path:
+    """Three anchors a category with labels at random, in the released layout."""
+    import h5py
+
+    generator = np.random.default_rng(3)
+    (folder / "labels_hdf5").mkdir(parents=True)
+    (folder / "image_paths").mkdir()
+    n = sequences * frames
+    for category in range(categories):
+        with h5py.File(folder / f"labels_hdf5/labels_c{category}.hdf5", "w") as file:
+            anchors = np.array([1, 12, 30], np.int32)
+            file["anchors"] = anchors
+            for kind in ("pos", "neg"):
+                for name in (f"{kind}_ids", f"{kind}_flipvals"):
+                    rows = file.create_dataset(name, (3,), dtype=h5py.vlen_dtype(np.int32))
+                    for row in range(3):
+                        high = n if name.endswith("ids") else 2
+                        rows[row] = generator.integers(0, high, 6, dtype=np.int32)
+        lines = [f"./s{s:02d}/{f:03d}.png\n" for s in range(sequences) for f in range(frames)]
+        (folder / f"image_paths/imagePaths_c{category}.txt").write_text("".join(lines))
+    return folder

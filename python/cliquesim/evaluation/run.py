@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cliquesim.corpus import Corpus
 from cliquesim.evaluation.protocol import Protocol
 from cliquesim.evaluation.retrieval import retrieval_auc
 from cliquesim.fusion import standardize
@@ -18,6 +19,7 @@ def evaluate_run(
     run: str | os.PathLike[str],
     labels: str | os.PathLike[str],
     *,
+    frames: str | os.PathLike[str] | None = None,
     num_threads: int | None = None,
     pool_radius: int | None = None,
     curves: bool = False,
@@ -28,22 +30,33 @@ def evaluate_run(
     ----------
     run : finished run folder with its corpus cache.
     labels : folder in the layout of the released annotations.
+    frames : folder of the labelled frames, where they are not the run's: what was learned is then
+        measured on frames that it never saw.
     pool_radius : of Eq. (9); None takes the run's setting.
     curves : add the mean ROC curves, "curves": {method: {"fpr": [...], "tpr": [...]}}.
 
     Raises
     ------
     InputError
-        No run, no labels, or a labelled frame that the run does not have (named).
+        No run, no labels, or a labelled frame that is not there (named).
     """
     model = SimilarityModel.load(run, num_threads=num_threads)
-    corpus = model.corpus_
+    corpus, extent = model.corpus_, model.extent_
+    if frames is not None:
+        size = (model.config.frame_size, model.config.frame_size)
+        corpus = Corpus.from_folder(
+            frames,
+            size,
+            box_scale=model.config.box_scale,
+            max_rejected=model.config.max_rejected,
+        )
+        extent = corpus.extent if model.config.focus else np.ones_like(corpus.extent)
     protocol = Protocol.of(corpus, labels)
     radius = model.config.pool_radius if pool_radius is None else pool_radius
     per_category: dict[str, dict[str, float]] = {}
     tpr: dict[str, list[NDArray[np.float64]]] = {}
     for category in protocol.categories:
-        features = _features(model, corpus[category.rows], model.extent_[category.rows])
+        features = _features(model, corpus[category.rows], extent[category.rows])
         scores: dict[str, float] = {}
         for method, (plain, mirrored) in features.items():
             for suffix, p in (("", 0), ("_pooled", radius)):
@@ -71,6 +84,7 @@ def evaluate_run(
         "settings": {
             "run": str(run),
             "labels": str(labels),
+            **({} if frames is None else {"frames": str(frames)}),
             "pool_radius": radius,
             **model.config.model_dump(mode="json"),
         },
