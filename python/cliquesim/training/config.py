@@ -134,7 +134,7 @@ class TrainingConfig:
     backbone: str = "compact"
     image_size: int = 64
     front_end: str = "gradient"
-    channels: tuple[int, ...] = (16, 32, 64, 128)
+    channels: tuple[int, ...] = (32, 64, 128, 256)
     embedding_dim: int = 256
     initial_weights: str | None = None
     loss: str = "contrastive"
@@ -194,7 +194,7 @@ class TrainingConfig:
     @classmethod
     def light(cls, **changes: Any) -> TrainingConfig:
         """For small corpora and short waits, such as the demo."""
-        return dataclasses.replace(cls(steps=400), **changes)
+        return dataclasses.replace(cls(channels=(16, 32, 64, 128), steps=400), **changes)
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainingConfig:
