@@ -124,15 +124,20 @@ class SimilarityModel:
 
     def transform(
         self,
-        frames: NDArray[np.uint8],
+        frames: NDArray[np.uint8] | Corpus,
         mirrored: bool = False,
         extent: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
         """Embed frames uint8 (n, H, W, 3) of any size, or with `mirrored` their mirror images.
 
-        Gives (n, E) float32; the similarity of two frames is the dot product. `extent` (n, 2), as a
-        `Corpus` has it, says which share of each frame the subject takes; None: all of it.
+        Gives (n, E) float32; the similarity of two frames is the dot product. `extent` (n, 2) says
+        which share of each frame the subject takes; None: all of it. A `Corpus` brings its own.
         """
+        from cliquesim.corpus import Corpus
+
+        if isinstance(frames, Corpus):
+            extent = frames.extent if extent is None else extent
+            frames = frames.frames
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise InputError(
@@ -141,9 +146,9 @@ class SimilarityModel:
         return self._fitted().transform(frames, mirrored, self.num_threads, extent)
 
     def search(
-        self, frames: NDArray[np.uint8], k: int = 20, extent: ArrayLike | None = None
+        self, frames: NDArray[np.uint8] | Corpus, k: int = 20, extent: ArrayLike | None = None
     ) -> Neighbors:
-        """The k most similar frames of the fitted corpus for every query frame (n, H, W, 3)."""
+        """The k most similar frames of the fitted corpus for every query; see `transform`."""
         return self.search_embedding(self.transform(frames, extent=extent), k)
 
     def search_embedding(self, queries: NDArray[np.float32], k: int = 20) -> Neighbors:

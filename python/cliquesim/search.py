@@ -45,7 +45,7 @@ def embed_to_file(
         raise InputError(f"{folders[0]} is a folder: give image files or folders, not both")
     else:
         corpus = open_pictures(frames, size, scale)
-    embedding = model.transform(corpus.frames, extent=corpus.extent)
+    embedding = model.transform(corpus)
     save_array(target, embedding)
     listing = target.with_suffix(".csv")
     with write_atomically(listing) as temporary, temporary.open("w", newline="") as file:

@@ -69,6 +69,12 @@ def test_other_frames_are_embedded_by_what_was_learned(place: Path) -> None:
     corpus = cs.Corpus.from_folder(place / "other/frames", size=(48, 48))
     assert corpus.extent[0].tolist() == pytest.approx([32 / 56 / 1.1, 1 / 1.1])
     plain, mirrored = (model.transform(corpus.frames, m, corpus.extent) for m in (False, True))
+    np.testing.assert_array_equal(model.transform(corpus), plain)
+    np.testing.assert_array_equal(model.transform(corpus, mirrored=True), mirrored)
+    np.testing.assert_array_equal(
+        model.search(corpus.subset([3, 4]), 5).indices,
+        model.search(corpus.frames[3:5], 5, corpus.extent[3:5]).indices,
+    )
     from cliquesim.evaluation.protocol import Protocol
 
     protocol = Protocol.of(corpus, place / "labels")

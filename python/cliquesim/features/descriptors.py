@@ -3,6 +3,7 @@
 Sect. 2.1: s_ij = phi_i . phi_j with phi the whitened HOG, here without its mean and of length 1, so
 that s_ij is a correlation. Several scales are concatenated, each weighted by the inverse spread of
 its similarities, so that every scale counts the same; their weighted sum is again one dot product.
+Cells outside the subject's box, where it is known, have the mean of those inside: they say nothing.
 """
 
 from __future__ import annotations
