@@ -24,7 +24,7 @@ import numpy as np
 
 from _measure import machine_facts, table, versions
 
-_METHODS = ("hog", "hog_lda", "learned", "fused")
+_METHODS = ("hog_lda", "learned", "fused")
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ def main() -> int:
         for method in runs[0]["mean_auc"]
     }
     rows = [
-        (method, f"{mean[method]:.3f}", f"{mean.get(f'{method}_pooled', np.nan):.3f}")
+        [method, *(f"{mean[one]:.3f}" for one in (method, f"{method}_pooled") if one in mean)]
         for method in _METHODS
     ]
     print(table(("similarity", "AUC", "pooled"), rows, left=1))
