@@ -214,8 +214,11 @@ class SimilarityModel:
     @property
     def extent_(self) -> NDArray[np.float32]:
         """(N, 2) shares of the corpus's frames that the model looks at; 1 with focus=False."""
-        extent = self.corpus_.extent
-        return extent if self._config.focus else np.ones_like(extent)
+        return self.extent_of(self.corpus_)
+
+    def extent_of(self, corpus: Corpus) -> NDArray[np.float32]:
+        """(N, 2) shares of the frames of any corpus that the model looks at."""
+        return corpus.extent if self._config.focus else np.ones_like(corpus.extent)
 
     @property
     def encoder(self) -> Encoder:

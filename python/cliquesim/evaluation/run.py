@@ -41,7 +41,7 @@ def evaluate_run(
         No run, no labels, or a labelled frame that is not there (named).
     """
     model = SimilarityModel.load(run, num_threads=num_threads)
-    corpus, extent = model.corpus_, model.extent_
+    corpus = model.corpus_
     if frames is not None:
         size = (model.config.frame_size, model.config.frame_size)
         corpus = Corpus.from_folder(
@@ -50,7 +50,7 @@ def evaluate_run(
             box_scale=model.config.box_scale,
             max_rejected=model.config.max_rejected,
         )
-        extent = corpus.extent if model.config.focus else np.ones_like(corpus.extent)
+    extent = model.extent_of(corpus)
     protocol = Protocol.of(corpus, labels)
     radius = model.config.pool_radius if pool_radius is None else pool_radius
     per_category: dict[str, dict[str, float]] = {}

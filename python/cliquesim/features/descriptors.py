@@ -41,7 +41,9 @@ def rescale(frames: NDArray[np.uint8], side: int, margin: float = 1.0) -> NDArra
     return result
 
 
-def within(extent: NDArray[np.float32], cells: tuple[int, int], margin: float) -> Any:
+def within(
+    extent: NDArray[np.float32], cells: tuple[int, int], margin: float
+) -> NDArray[np.float32]:
     """How far each cell of HOG lies within the subject: float32 (N, h, w, 1), from 0 to 1.
 
     A cell collects pixels up to one cell from its centre: its weight is 1 where these are all
@@ -61,7 +63,15 @@ def within(extent: NDArray[np.float32], cells: tuple[int, int], margin: float) -
         edge = share[:, None] * ((count + 2) * margin / 2)
         weight = np.where(share[:, None] < 1, np.clip(edge - centre, 0.0, 1.0), 1.0)
         weights.append(weight.astype(np.float32))
-    return (weights[0][:, :, None] * weights[1][:, None, :])[..., None]
+    both: NDArray[np.float32] = weights[0][:, :, None] * weights[1][:, None, :]
+    return both[..., None]
+
+
+def _faded(
+    raw: NDArray[np.float32], mean: NDArray[np.float32], weight: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """From the mean (weight 0) to the features themselves (weight 1)."""
+    return mean + weight * (raw - mean)
 
 
 def _fade_all(raw: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
@@ -71,7 +81,7 @@ def _fade_all(raw: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
         total += np.einsum("nijc,nij->ijc", raw[rows], weight[rows, :, :, 0], dtype=np.float64)
     mean = (total / np.maximum(weight.sum(axis=0, dtype=np.float64), 1e-12)).astype(np.float32)
     for rows in _blocks(len(raw)):
-        raw[rows] = mean + weight[rows] * (raw[rows] - mean)
+        raw[rows] = _faded(raw[rows], mean, weight[rows])
 
 
 def _blocks(n: int) -> list[slice]:
@@ -200,7 +210,7 @@ class HogLda:
             raw = seen = self.raw(frames, index, mirrored)
             if (share < 1).any():
                 mean = scale.whitening.mean_.reshape(raw.shape[1:]).astype(np.float32)
-                seen = mean + within(share, raw.shape[1:3], scale.margin) * (raw - mean)
+                seen = _faded(raw, mean, within(share, raw.shape[1:3], scale.margin))
             yield raw, standardize(scale.whitening.transform(seen))
 
     def join(self, whitened: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

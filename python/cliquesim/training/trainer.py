@@ -261,8 +261,8 @@ class _Trainer:
     def step(self, step: int) -> None:
         config, state = self.config, self.state
         draw = self.sampler.draw(step)
-        images = self.images(draw, step)
-        extent = torch.from_numpy(self.extent[self.frame[draw.rows]]).to(self.device)
+        extent = torch.from_numpy(self.extent[self.frame[draw.rows]])
+        images = self.images(draw, step, extent)
         labels = torch.from_numpy(draw.labels).to(self.device)
         cliques = torch.from_numpy(draw.cliques).to(self.device)
         same_sequence, ignored = self.relations(draw)
@@ -271,7 +271,7 @@ class _Trainer:
             group["lr"] = learning_rate(config, step)
         backbone = state.modules["backbone"].train()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            features = backbone(images, extent)
+            features = backbone(images, extent.to(self.device))
         loss = clique_loss(
             config, features.float(), self.head, cliques, labels, same_sequence, ignored
         )
@@ -288,13 +288,12 @@ class _Trainer:
             state.average.update(backbone, step)
         state.loss.append(value)
 
-    def images(self, draw: Draw, step: int) -> Tensor:
+    def images(self, draw: Draw, step: int, extent: Tensor) -> Tensor:
         """The frames of a step, changed at random."""
         config = self.config
         pixels = to_pixels(self.frames[self.frame[draw.rows]], config.image_size, self.device)
         self.generator.manual_seed(step_seed(config.seed, step))
         flip = torch.from_numpy(self.flip[draw.rows])
-        extent = torch.from_numpy(self.extent[self.frame[draw.rows]])
         sample = sample_augmentation(len(pixels), config.augmentation, self.generator, flip, extent)
         return augment(pixels, sample, config.augmentation)
 
