@@ -105,6 +105,19 @@ def versions(packages: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
+def provenance(packages: Sequence[str]) -> dict[str, Any]:
+    """The head of a report: the command, the machine, the SIMD level and the versions."""
+    import cliquesim  # not in the children that measure others
+    from cliquesim import _core
+
+    return {
+        "command": "python " + " ".join(sys.argv),
+        "machine": machine_facts(),
+        "simd": _core.simd_level,
+        "versions": versions(packages) | {"cliquesim": cliquesim.__version__},
+    }
+
+
 def machine_facts() -> dict[str, Any]:
     return {
         "cpu": _field(Path("/proc/cpuinfo"), "model name") or platform.processor(),

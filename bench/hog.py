@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +26,11 @@ from _hog_peers import CELL, PEERS, SHARES, Frames, MissingError, Peer, timed
 from _measure import (
     Request,
     at_least,
-    machine_facts,
     measured,
+    provenance,
     speeds,
     table,
     take_turns,
-    versions,
 )
 from cliquesim import _core
 
@@ -55,10 +53,7 @@ class Case(NamedTuple):
 def main() -> int:
     options = parse()
     report: dict[str, Any] = {
-        "command": "python " + " ".join(sys.argv),
-        "machine": machine_facts(),
-        "simd": _core.simd_level,
-        "versions": versions(("numpy", "scikit-image")) | {"cliquesim": cs.__version__},
+        **provenance(("numpy", "scikit-image")),
         "floor": speeds({1, *options.threads}, quick=options.quick),
         "missing": {},
         "cases": [],

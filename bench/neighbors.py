@@ -21,16 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import _neighbors_calls
-import cliquesim as cs
 from _measure import (
     Request,
     at_least,
     condense,
-    machine_facts,
+    provenance,
     run_child,
     table,
     take_turns,
-    versions,
 )
 from _neighbors_calls import Case, Contender
 from cliquesim import _core
@@ -41,10 +39,7 @@ Runs = dict[Contender, list[Request]]
 def main() -> int:
     options = parse()
     report: dict[str, Any] = {
-        "command": "python " + " ".join(sys.argv),
-        "machine": machine_facts(),
-        "simd": _core.simd_level,
-        "versions": {**versions(("numpy", "faiss-cpu")), "cliquesim": cs.__version__},
+        **provenance(("numpy", "faiss-cpu")),
         "multiply_add_flops": _core._multiply_add_rate(0.2),
         "cases": [],
     }

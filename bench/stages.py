@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cliquesim as cs
-from _measure import at_least, machine_facts, measured, table, versions
+from _measure import at_least, measured, provenance, table
 from cliquesim import _core
 
 SIDE = 80
@@ -98,10 +98,7 @@ def main() -> int:
     note("neighbours", measures, info=found.info)
     timed = [stage for name, stage in stages.items() if name != "drawing"]
     report = {
-        "command": "python " + " ".join(sys.argv),
-        "machine": machine_facts(),
-        "simd": _core.simd_level,
-        "versions": versions(("numpy",)) | {"cliquesim": cs.__version__},
+        **provenance(("numpy",)),
         "n": options.n,
         "k": options.k,
         "threads": options.threads,

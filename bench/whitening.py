@@ -29,14 +29,12 @@ from _measure import (
     Request,
     at_least,
     blas_is_limited,
-    machine_facts,
     measured,
+    provenance,
     speeds,
     table,
     take_turns,
-    versions,
 )
-from cliquesim import _core
 
 Matrix = NDArray[np.float32]
 Method = Callable[[Matrix, int | None, int], Matrix]
@@ -88,10 +86,7 @@ METHODS: dict[str, Method] = {
 def main() -> int:
     options = parse()
     report: dict[str, Any] = {
-        "command": "python " + " ".join(sys.argv),
-        "machine": machine_facts(),
-        "simd": _core.simd_level,
-        "versions": versions(("numpy", "scipy", "scikit-learn")) | {"cliquesim": cs.__version__},
+        **provenance(("numpy", "scipy", "scikit-learn")),
         "floor": speeds(set(options.threads), quick=options.quick),
         "cases": [],
     }
