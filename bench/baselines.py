@@ -24,9 +24,7 @@ from typing import Any
 
 import numpy as np
 
-import cliquesim as cs
-from _measure import machine_facts, table, versions
-from cliquesim import _core
+from _measure import provenance, table
 from cliquesim.baselines import load_scores
 from cliquesim.baselines.run import REFERENCE, difference
 
@@ -59,14 +57,10 @@ def main() -> int:
         rows = combine(runs, [one.pop("baselines") for one in done])
     print(show(rows))
     report = {
-        "command": "python bench/baselines.py " + " ".join(sys.argv[1:]),
+        **provenance(("torch", "numpy", "scipy", "scikit-learn")),
         "reference": REFERENCE,
         "rows": rows,
         "runs": done,
-        "machine": machine_facts(),
-        "simd": _core.simd_level,
-        "versions": versions(("torch", "numpy", "scipy", "scikit-learn"))
-        | {"cliquesim": cs.__version__},
     }
     if options.output:
         options.output.write_text(json.dumps(report, indent=2) + "\n")

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 import _batch_solver_calls
-import cliquesim as cs
 from _batch_solver_calls import PATTERNS, SOLVERS, WAYS, Instance
 from _measure import (
     Request,
@@ -29,13 +28,11 @@ from _measure import (
     condense,
     draw,
     exponent,
-    machine_facts,
+    provenance,
     run_child,
     table,
     take_turns,
-    versions,
 )
-from cliquesim import _core
 
 SIZES = {
     "inner": ["10x50x1000", "30x100x2000", "100x100x2000"],
@@ -48,12 +45,8 @@ SCRIPT = Path(_batch_solver_calls.__file__)
 def main() -> int:
     options = parse()
     report: dict[str, Any] = {
-        "command": "python " + " ".join(sys.argv),
+        **provenance(("numpy", "scipy", "cyipopt-wheels", "clarabel", "scs")),
         "options": vars(options),
-        "machine": machine_facts(),
-        "simd": _core.simd_level,
-        "versions": versions(("numpy", "scipy", "cyipopt-wheels", "clarabel", "scs"))
-        | {"cliquesim": cs.__version__},
         "results": [],
     }
     run = {"inner": run_inner, "scale": run_scale, "select": run_select}[options.part]

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from _measure import machine_facts, table, versions
+from _measure import provenance, table
 
 _METHODS = ("hog_lda", "learned", "fused")
 
@@ -58,11 +58,9 @@ def main() -> int:
     ]
     print(table(("similarity", "AUC", "pooled"), rows, left=1))
     report = {
-        "command": "python bench/transfer.py " + " ".join(sys.argv[1:]),
+        **provenance(("torch", "numpy", "scipy")),
         "mean_auc": mean,
         "runs": runs,
-        "machine": machine_facts(),
-        "versions": versions(("torch", "numpy", "scipy")),
     }
     if options.output:
         options.output.write_text(json.dumps(report, indent=2) + "\n")
