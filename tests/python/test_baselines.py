@@ -19,7 +19,14 @@ from tiny_corpus import SMALL, write_figures, write_labels
 
 import cliquesim as cs
 from cliquesim import pipeline
-from cliquesim.baselines import BASELINES, GROUPS, ExemplarSvm, choose, evaluate_baselines
+from cliquesim.baselines import (
+    BASELINES,
+    GROUPS,
+    ExemplarSvm,
+    choose,
+    evaluate_baselines,
+    networks,
+)
 from cliquesim.baselines.networks import Positives, patches
 from cliquesim.baselines.run import difference
 from cliquesim.config import make_config
@@ -221,6 +228,38 @@ def test_an_interrupted_exemplar_svm_goes_on(
     again = rows_of(evaluate_baselines(tmp_path / "run", place.labels, ["exemplar_svm"]))
     assert len(fitted) == 3  # the first category's three were kept
     assert again["exemplar_svm"]["per_category"] == whole["exemplar_svm"]["per_category"]
+
+
+def test_whose_neighbours_a_network_takes_for_the_same(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets: list[Any] = []
+
+    def kept(work: Any, frames: Any, membership: Any, *_: Any, **__: Any) -> None:
+        sets.append(membership)
+        raise RunError("that is all")
+
+    monkeypatch.setattr(networks, "train_network", kept)
+    shutil.copytree(place.run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/baselines", ignore_errors=True)
+    for name in ("nn_cnn", "neighbors_not_cliques"):
+        with pytest.raises(RunError):
+            evaluate_baselines(tmp_path / "run", place.labels, [name], num_threads=1)
+    paper, across = (one.toarray() != 0 for one in sets)
+    model = SimilarityModel.load(tmp_path / "run")
+    pool = Pool.of(model.corpus_, model.config.mirror, model.config.within_category)
+    X = np.load(tmp_path / "run/descriptors/descriptors.npy").astype(np.float64)
+    similar = np.where(pool.category[:, None] == pool.category[None, :], X @ X.T, -np.inf)
+    np.fill_diagonal(similar, np.inf)
+    best = np.sort(similar, axis=1)[:, ::-1]
+    # Of the whole category, the nearest 10 with the row itself, whatever the sequence.
+    assert (paper.sum(1) == 11).all()
+    worst = np.where(paper, similar, np.inf).min(1)
+    np.testing.assert_allclose(worst, best[:, 10], atol=1e-5)
+    elsewhere = across & ~np.eye(len(pool), dtype=bool)
+    assert elsewhere.any(1).all()
+    assert (pool.sequence[:, None] != pool.sequence[None, :])[elsewhere].all()
+    assert (paper & (pool.sequence[:, None] == pool.sequence[None, :])).sum() > len(pool)
 
 
 def test_names_and_groups() -> None:

@@ -82,6 +82,14 @@ def _ablations() -> list[Baseline]:
         Baseline(name, title, "ablations", ablations.variant(name, changes))
         for name, title, changes in changed
     ]
+    found.append(
+        Baseline(
+            "neighbors_not_cliques",
+            "10 neighbours in place of cliques",
+            "ablations",
+            networks.neighbors_in_place_of_cliques,
+        )
+    )
     found += [
         Baseline(
             f"rounds_{k}",

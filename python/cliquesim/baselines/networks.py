@@ -20,6 +20,7 @@ from cliquesim.baselines.workplace import Prepared, Workplace
 from cliquesim.errors import InputError
 from cliquesim.evaluation.protocol import Encode
 from cliquesim.fusion import standardize
+from cliquesim.neighbors import neighbors
 from cliquesim.pipeline import MODEL, describe_corpus, train_network
 from cliquesim.pool import Pool
 from cliquesim.run_folder import Stage, StageWork
@@ -115,18 +116,52 @@ def one_sample(place: Workplace) -> Prepared:
 
 
 def nn_cnn(place: Workplace) -> Prepared:
-    """NN-CNN: a class per frame, of the frame and its 10 nearest by the run's HOG-LDA."""
+    """NN-CNN (Sect. 3.1): a class per frame, of it and the 10 nearest by whitened HOG.
+
+    Nearest of the frames' category, of whatever sequence, as single frames.
+    """
+
+    def nearest(similar: NDArray[np.float32]) -> NDArray[np.int64]:
+        found = np.full((len(place.pool), N_NEIGHBORS), -1, np.int64)
+        for rows in place.pool.parts():
+            near = neighbors(similar[rows], k=N_NEIGHBORS, num_threads=place.threads).indices
+            found[rows] = np.where(near >= 0, rows[near], -1)
+        return found
+
+    return _neighbors_as_classes(place, "nn_cnn", nearest, {"n_neighbors": N_NEIGHBORS})
+
+
+def neighbors_in_place_of_cliques(place: Workplace) -> Prepared:
+    """A class per frame, of it and its 10 nearest as cliques have them: pooled, across sequences.
+
+    What is left of the method without cliques and batches of them.
+    """
+    config = place.changed({"n_neighbors": N_NEIGHBORS})
+
+    def nearest(similar: NDArray[np.float32]) -> NDArray[np.int64]:
+        return parts.find_neighbors(similar, place.pool, config, place.threads, lambda _: None)[0]
+
+    settings = {
+        "n_neighbors": N_NEIGHBORS,
+        "teacher_pool_radius": config.teacher_pool_radius,
+        "across_sequences": True,
+    }
+    return _neighbors_as_classes(place, "neighbors_not_cliques", nearest, settings)
+
+
+def _neighbors_as_classes(
+    place: Workplace,
+    name: str,
+    nearest: Callable[[NDArray[np.float32]], NDArray[np.int64]],
+    settings: dict[str, Any],
+) -> Prepared:
+    """Train on every row of the pool with its neighbours (P, k) by the run's whitened HOG."""
     hog = describe_corpus(place.corpus, place.run, place.config, place.threads)
 
     def sets() -> Positives:
-        config = place.changed({"n_neighbors": N_NEIGHBORS})
-        similar = np.load(hog.folder / "descriptors.npy", mmap_mode="r")
-        found, _ = parts.find_neighbors(similar, place.pool, config, place.threads, lambda _: None)
-        return _sets(place, found)
+        return _sets(place, nearest(np.load(hog.folder / "descriptors.npy", mmap_mode="r")))
 
-    names = ("n_neighbors", "teacher_pool_radius")
-    settings = {names[0]: N_NEIGHBORS, names[1]: place.config.teacher_pool_radius}
-    return _trained(place, "nn_cnn", [hog], sets, settings)
+    return _trained(place, name, [hog], sets, settings)
 
 
 def exemplar_cnn(place: Workplace) -> Prepared:
