@@ -5,9 +5,10 @@
 
 Per seed `cliquesim fit` and `cliquesim evaluate --baselines` run as a user would run them, in
 processes of their own; with --run they are kept, and the same command goes on where it stopped.
-Every network has the fit's settings and number of steps. AUCs are means over the seeds; the gap is
-the learned similarity's AUC minus the other's, a mean over seeds per anchor and then over anchors,
-with a paired 95 % bootstrap interval over the anchors. Prints a table, and JSON to --output.
+Every network has the fit's settings and as many steps as its rounds have together. AUCs are means
+over the seeds; the gap is the learned similarity's AUC minus the other's, a mean over seeds per
+anchor and then over anchors, with a paired 95 % bootstrap interval over the anchors. Prints a
+table, and JSON to --output.
 """
 
 from __future__ import annotations

@@ -78,9 +78,14 @@ class Config(BaseModel):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     # rounds, embedding
-    max_rounds: int = Field(1, ge=1, le=4, description="a second one measured no gain (README)")
+    max_rounds: int = Field(
+        2, ge=1, le=4, description="how often cliques are made and a network is trained"
+    )
     agreement: float = Field(
-        0.8, ge=0, le=1, description="stop when this share of neighbours stays from round to round"
+        0.95, ge=0, le=1, description="stop when this share of neighbours stays from round to round"
+    )
+    students: Literal["all", "last"] = Field(
+        "all", description="whose networks make the learned similarity: of all rounds, or the last"
     )
     embedding: Literal["fused", "learned"] = "fused"
     pool_radius: int = Field(1, ge=0, description="Eq. (9) for pooled similarities of the result")
@@ -116,6 +121,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda3": 1.0,
         "training": TrainingConfig.paper().to_dict(),
         "max_rounds": 3,
+        "students": "last",
         "embedding": "learned",
         "pool_radius": 3,
     },

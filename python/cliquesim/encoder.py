@@ -1,8 +1,9 @@
-"""Frames to embedding vectors: the learned network, alone or beside whitened HOG."""
+"""Frames to embedding vectors: the learned networks, alone or beside whitened HOG."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cliquesim._files import load_json, save_json
 from cliquesim.features.descriptors import HogLda
-from cliquesim.fusion import standardize
+from cliquesim.fusion import standardize, weighted
 
 if TYPE_CHECKING:
     from cliquesim.training import EmbeddingModel
@@ -22,22 +23,23 @@ class Encoder:
 
     Parameters
     ----------
-    hog_lda, network : the two descriptors of a frame.
-    weights : of the learned and of the HOG-LDA similarity, summing to 1; the embedding has unit
-        length then, and the similarity is at most 1. A weight of 0 leaves the part out.
+    hog_lda, networks : the descriptors of a frame.
+    weights : of the similarity of each network, then of HOG-LDA, summing to 1; the embedding has
+        unit length then, and the similarity is at most 1. A weight of 0 leaves HOG-LDA out.
     focus : whether it looks at the subject's extent alone; else extents are ignored.
     """
 
     def __init__(
         self,
         hog_lda: HogLda,
-        network: EmbeddingModel,
-        weights: tuple[float, float],
+        networks: Sequence[EmbeddingModel],
+        weights: Sequence[float],
         focus: bool = True,
     ) -> None:
+        assert len(weights) == len(networks) + 1
         self.hog_lda = hog_lda
-        self.network = network
-        self.weights = weights
+        self.networks = list(networks)
+        self.weights = tuple(weights)
         self.focus = focus
 
     def learned(
@@ -47,27 +49,28 @@ class Encoder:
         num_threads: int | None = None,
         extent: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
-        """(n, E) unit vectors whose dot product is the Pearson correlation of the features."""
+        """(n, E) unit vectors; their dot product is the networks' part of the similarity.
+
+        That of one network is the Pearson correlation of its features.
+        """
         from cliquesim.training import embed
 
         extent = extent if self.focus else None
-        return standardize(
-            embed(self.network, frames, extent=extent, flip=mirrored, num_threads=num_threads)
-        )
+        features = [
+            standardize(
+                embed(network, frames, extent=extent, flip=mirrored, num_threads=num_threads)
+            )
+            for network in self.networks
+        ]
+        return weighted(features, self.weights[:-1])
 
     def combine(
         self, learned: NDArray[np.float32], whitened: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
         """The embedding from its two parts."""
-        if whitened is None or self.weights[1] == 0:
+        if whitened is None or self.weights[-1] == 0:
             return learned
-        return np.concatenate(
-            [
-                learned * np.float32(np.sqrt(self.weights[0])),
-                whitened * np.float32(np.sqrt(self.weights[1])),
-            ],
-            axis=1,
-        )
+        return weighted([learned, whitened], (sum(self.weights[:-1]), self.weights[-1]))
 
     def transform(
         self,
@@ -83,15 +86,16 @@ class Encoder:
         if len(frames) == 0:
             return np.empty((0, 0), np.float32)
         extent = extent if self.focus else None
-        whitened = self.hog_lda.transform(frames, mirrored, extent) if self.weights[1] else None
+        whitened = self.hog_lda.transform(frames, mirrored, extent) if self.weights[-1] else None
         return self.combine(self.learned(frames, mirrored, num_threads, extent), whitened)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write network.safetensors, hog_lda/ and encoder.json into `folder`."""
+        """Write network-1.safetensors and so on, hog_lda/ and encoder.json into `folder`."""
         folder = Path(folder)
-        self.network.save(folder / "network.safetensors")
+        for number, network in enumerate(self.networks, 1):
+            network.save(folder / f"network-{number}.safetensors")
         self.hog_lda.save(folder / "hog_lda")
-        save_json(folder / "encoder.json", {"weights": list(self.weights), "focus": self.focus})
+        save_json(folder / "encoder.json", {"weights": self.weights, "focus": self.focus})
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Encoder:
@@ -100,10 +104,13 @@ class Encoder:
 
         folder = Path(folder)
         stored = load_json(folder / "encoder.json")
-        learned, whitened = stored["weights"]
+        weights = [float(one) for one in stored["weights"]]
         return cls(
             HogLda.load(folder / "hog_lda"),
-            EmbeddingModel.load(folder / "network.safetensors"),
-            (float(learned), float(whitened)),
+            [
+                EmbeddingModel.load(folder / f"network-{number}.safetensors")
+                for number in range(1, len(weights))
+            ],
+            weights,
             bool(stored["focus"]),
         )

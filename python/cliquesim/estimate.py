@@ -102,7 +102,8 @@ def estimate(
     ]
     pairs = sum((sides * size) ** 2 for size in part_sizes)
     for number in range(1, config.max_rounds + 1):
-        dimensions = width + (config.training.embedding_dim if number > 1 else 0)
+        students = number - 1 if config.students == "all" else min(number - 1, 1)
+        dimensions = width + students * config.training.embedding_dim
         k = config.n_neighbors
         part_mib = 4.0 * sides * largest * dimensions / mib
         stages += [
@@ -142,7 +143,9 @@ def estimate(
                 4.0 * sides * n * config.training.embedding_dim / mib,
             ),
         ]
-    final = config.training.embedding_dim + (width if config.embedding == "fused" else 0)
+    students = config.max_rounds if config.students == "all" else 1
+    final = students * config.training.embedding_dim
+    final += width if config.embedding == "fused" else 0
     stages.append(
         StageEstimate(
             "embedding",

@@ -85,7 +85,15 @@ def fuse(
         [w / similarity_spread(part, groups) for w, part in zip(weights, features, strict=True)]
     )
     shares = raw / raw.sum()
-    fused = np.concatenate(
+    return weighted(features, shares), tuple(float(s) for s in shares)
+
+
+def weighted(features: Sequence[NDArray[np.float32]], weights: ArrayLike) -> NDArray[np.float32]:
+    """Unit rows (N, sum of E_i) whose dot product is the mean, by `weights`, of the parts'."""
+    shares = np.asarray(weights, np.float64)
+    shares = shares / shares.sum()
+    if len(features) == 1:
+        return features[0]
+    return np.concatenate(
         [part * np.float32(np.sqrt(s)) for s, part in zip(shares, features, strict=True)], axis=1
     )
-    return fused, tuple(float(s) for s in shares)

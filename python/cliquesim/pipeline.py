@@ -169,26 +169,29 @@ class _Fit:
 
     def run(self) -> FitResult:
         config, run = self.config, self.folder
-        hog = teacher = self.descriptors_stage()
+        hog = self.descriptors_stage()
         reason = f"max_rounds={config.max_rounds} reached"
         previous: Stage | None = None
-        trained: Stage | None = None
+        trained: list[Stage] = []
+        students: list[Stage] = []
         agreement: list[float] = []
         rounds = 0
         for number in range(1, config.max_rounds + 1):
-            found = self.neighbors_stage(number, teacher, hog)
+            found = self.neighbors_stage(number, students, hog)
             if previous is not None and not run.planning:
                 agreement.append(_agreement(previous, found))
                 if agreement[-1] >= config.agreement:
                     reason = f"neighbours agree with the round before ({agreement[-1]:.0%})"
                     break
-            built = self.cliques_stage(number, teacher, hog, found)
+            built = self.cliques_stage(number, students, hog, found)
             chosen = self.batches_stage(number, built)
-            trained = self.training_stage(number, built, chosen, trained)
-            teacher = self.features_stage(number, trained)
+            before = trained[-1] if trained else None
+            trained.append(self.training_stage(number, built, chosen, before))
+            students.append(self.features_stage(number, trained[-1]))
+            if config.students == "last":
+                trained, students = trained[-1:], students[-1:]
             rounds, previous = number, found
-        assert trained is not None
-        final = self.embedding_stage(hog, teacher)
+        final = self.embedding_stage(hog, students)
         model = self.model_stage(hog, trained, final)
         if run.planning:
             return FitResult(run.path, {})
@@ -247,28 +250,31 @@ class _Fit:
         after = [self.corpus.fingerprint]
         return self.folder.stage("descriptors", self.settings(*names), after, body)
 
-    def teacher(self, stage: Stage, hog: Stage) -> NDArray[np.float32]:
+    def teacher(self, students: Sequence[Stage], hog: Stage) -> NDArray[np.float32]:
         """Vectors whose dot products are the similarities that cliques are made from."""
         whitened = load_array(hog.folder / "descriptors.npy", mmap=True)
-        if stage is hog:
+        if not students:
             return whitened
-        return fuse([load_array(stage.folder / "features.npy"), whitened], self.pool.sequence)[0]
+        learned = [load_array(one.folder / "features.npy") for one in students]
+        return fuse([*learned, whitened], self.pool.sequence)[0]
 
-    def neighbors_stage(self, number: int, teacher: Stage, hog: Stage) -> Stage:
+    def neighbors_stage(self, number: int, students: Sequence[Stage], hog: Stage) -> Stage:
         names = ("mirror", "within_category", "n_neighbors", "teacher_pool_radius")
 
         def body(work: StageWork) -> dict[str, Any]:
             indices, values = parts.find_neighbors(
-                self.teacher(teacher, hog), self.pool, self.config, self.threads, work.progress
+                self.teacher(students, hog), self.pool, self.config, self.threads, work.progress
             )
             save_array(work.folder / "indices.npy", indices)
             save_array(work.folder / "similarities.npy", values)
             return {"rows": len(indices), "k": indices.shape[1]}
 
         name = f"round-{number}/neighbors"
-        return self.folder.stage(name, self.settings(*names), [teacher, hog], body)
+        return self.folder.stage(name, self.settings(*names), [*students, hog], body)
 
-    def cliques_stage(self, number: int, teacher: Stage, hog: Stage, found: Stage) -> Stage:
+    def cliques_stage(
+        self, number: int, students: Sequence[Stage], hog: Stage, found: Stage
+    ) -> Stage:
         """Compact cliques (Sect. 2.2)."""
         names = (
             "clique_quantile",
@@ -282,7 +288,7 @@ class _Fit:
 
         def body(work: StageWork) -> dict[str, Any]:
             built = parts.make_cliques(
-                self.teacher(teacher, hog),
+                self.teacher(students, hog),
                 load_array(found.folder / "indices.npy"),
                 self.pool,
                 self.config,
@@ -297,7 +303,7 @@ class _Fit:
             return built.summary
 
         name = f"round-{number}/cliques"
-        return self.folder.stage(name, self.settings(*names), [teacher, hog, found], body)
+        return self.folder.stage(name, self.settings(*names), [*students, hog, found], body)
 
     def batches_stage(self, number: int, built: Stage) -> Stage:
         """Batches of mutually distant cliques: Eq. (1)."""
@@ -380,37 +386,42 @@ class _Fit:
         name = f"round-{number}/features"
         return self.folder.stage(name, self.settings("mirror", "focus"), [trained], body)
 
-    def embedding_stage(self, hog: Stage, learned: Stage) -> Stage:
+    def embedding_stage(self, hog: Stage, students: Sequence[Stage]) -> Stage:
         """One vector per frame; its dot product is the similarity that search uses."""
 
         def body(work: StageWork) -> dict[str, Any]:
             n = len(self.corpus)
-            features = load_array(learned.folder / "features.npy")[:n]
-            shares: tuple[float, ...] = (1.0, 0.0)
-            if self.config.embedding == "fused":
-                whitened = load_array(hog.folder / "descriptors.npy", mmap=True)[:n]
-                features, shares = fuse([features, whitened], self.corpus.sequence)
+            parts = [load_array(one.folder / "features.npy")[:n] for one in students]
+            learned = sum(part.shape[1] for part in parts)
+            fused = self.config.embedding == "fused"
+            if fused:
+                parts.append(load_array(hog.folder / "descriptors.npy", mmap=True)[:n])
+            features, weights = fuse(parts, self.corpus.sequence)
             save_array(work.folder / "embedding.npy", features)
-            return {"rows": n, "dimensions": int(features.shape[1]), "weights": list(shares)}
+            return {
+                "rows": n,
+                "dimensions": int(features.shape[1]),
+                "learned_dimensions": learned,
+                "weights": list(weights) if fused else [*weights, 0.0],
+            }
 
-        return self.folder.stage("embedding", self.settings("embedding"), [hog, learned], body)
+        return self.folder.stage("embedding", self.settings("embedding"), [hog, *students], body)
 
-    def model_stage(self, hog: Stage, trained: Stage, embedding: Stage) -> Stage:
+    def model_stage(self, hog: Stage, trained: Sequence[Stage], embedding: Stage) -> Stage:
         """What embeds further frames."""
 
         def body(work: StageWork) -> dict[str, Any]:
             from cliquesim.training import EmbeddingModel
 
-            learned, whitened = embedding.summary["weights"]
             Encoder(
                 HogLda.load(hog.folder / "hog_lda"),
-                EmbeddingModel.load(trained.folder / MODEL),
-                (learned, whitened),
+                [EmbeddingModel.load(one.folder / MODEL) for one in trained],
+                embedding.summary["weights"],
                 self.config.focus,
             ).save(work.folder)
             return {}
 
-        return self.folder.stage("model", self.settings("focus"), [hog, trained, embedding], body)
+        return self.folder.stage("model", self.settings("focus"), [hog, *trained, embedding], body)
 
 
 def train_network(

@@ -30,7 +30,7 @@ import cliquesim
 from cliquesim._files import hash_file, hash_json, load_json, save_json
 from cliquesim.errors import InputError, RunError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _HASHED_BYTES = 256 << 20  # larger outputs are checked by their size alone
 
 

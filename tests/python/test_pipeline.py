@@ -208,6 +208,39 @@ def test_rounds_stop_when_they_agree(frames: Path, tmp_path: Path) -> None:
     assert len(forced.summary["agreement"]) == 1
 
 
+def test_the_networks_of_all_rounds_make_the_similarity_or_the_last(
+    frames: Path, tmp_path: Path
+) -> None:
+    corpus, folder = load(frames), tmp_path / "run"
+    settings = {"max_rounds": 2, "agreement": 1.0}
+    pipeline.fit(corpus, folder, small(**settings), num_threads=1)
+    both = cs.SimilarityModel.load(folder, num_threads=1)
+    learned = both.encoder.learned(corpus.frames, num_threads=1)
+    pool = np.concatenate(
+        [np.load(folder / f"round-{r}/features/features.npy")[: len(corpus)] for r in (1, 2)],
+        axis=1,
+    )
+    assert len(both.encoder.networks) == 2
+    assert sum(both.encoder.weights) == pytest.approx(1)
+    assert learned.shape == pool.shape
+    first, second, hog = both.encoder.weights
+    a, b = np.hsplit(pool, 2)
+    expected = (first * a @ a.T + second * b @ b.T) / (first + second)
+    np.testing.assert_allclose(learned @ learned.T, expected, atol=2e-3)
+    whitened = np.load(folder / "descriptors/descriptors.npy")[: len(corpus)]
+    np.testing.assert_allclose(
+        both.embedding_ @ both.embedding_.T,
+        (first + second) * expected + hog * whitened @ whitened.T,
+        atol=2e-3,
+    )
+    np.testing.assert_allclose(both.transform(corpus.frames), both.embedding_, atol=2e-3)
+
+    pipeline.fit(corpus, folder, small(**settings, students="last"), update=True, num_threads=1)
+    last = cs.SimilarityModel.load(folder, num_threads=1)
+    assert len(last.encoder.networks) == 1
+    np.testing.assert_allclose(last.encoder.learned(corpus.frames, num_threads=1), b, atol=2e-3)
+
+
 def test_the_model_embeds_searches_saves_and_loads(frames: Path, run: Path, tmp_path: Path) -> None:
     corpus = load(frames)
     model = cs.SimilarityModel.load(run)

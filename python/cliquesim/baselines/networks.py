@@ -243,8 +243,10 @@ def _trained(
     config: TrainingConfig | None = None,
     frames: Callable[[], NDArray[np.uint8]] | None = None,
 ) -> Prepared:
-    """Train on `sets`, in as many steps as the run's student; `frames` None for the corpus's."""
-    config = dataclasses.replace(config or place.config.training, seed=place.config.seed)
+    """Train on `sets`, in as many steps as all rounds of the run; `frames` None: the corpus's."""
+    config = config or place.config.training
+    steps = config.steps * int(place.model.summary_["rounds"])
+    config = dataclasses.replace(config, steps=steps, seed=place.config.seed)
     chosen = {
         **(settings or {}),
         "training": config.to_dict(),

@@ -36,11 +36,12 @@ def evaluate_baselines(
 ) -> dict[str, Any]:
     """Compute baselines on a run's frames by the protocol of `evaluate_run`; kept ones are reused.
 
-    Networks train with the run's settings and number of steps on other positives; ablations are
-    fits with one setting changed, which share the run's stages as far as they are equal. The
-    results are in ``RUN/baselines/NAME/result`` (``result.json``, ``per_anchor.npy`` (radii,
-    anchors), ``tpr.npy`` (radii, 101)), the table in ``RUN/baselines/table.json`` and ``.csv``, and
-    where matplotlib is installed the mean ROC curves (Fig. 1a) in ``RUN/baselines/roc.svg``.
+    Networks train with the run's settings on other positives, in as many steps as its rounds have
+    together; ablations are fits with one setting changed, which share the run's stages as far as
+    they are equal. The results are in ``RUN/baselines/NAME/result`` (``result.json``,
+    ``per_anchor.npy`` (radii, anchors), ``tpr.npy`` (radii, 101)), the table in
+    ``RUN/baselines/table.json`` and ``.csv``, and where matplotlib is installed the mean ROC curves
+    (Fig. 1a) in ``RUN/baselines/roc.svg``.
 
     Parameters
     ----------

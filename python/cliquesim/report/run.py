@@ -7,6 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import cliquesim
 from cliquesim import _core
 from cliquesim._files import load_array, load_json
@@ -14,6 +17,7 @@ from cliquesim.errors import InputError
 from cliquesim.model import SimilarityModel
 from cliquesim.pipeline import load_batches, load_cliques
 from cliquesim.pool import Pool
+from cliquesim.run_folder import read_stage
 
 
 def report_run(
@@ -61,7 +65,7 @@ def report_run(
         else None,
         features={
             "hog_lda": load_array(folder / "descriptors/descriptors.npy", mmap=True)[:n],
-            "learned": load_array(last / "features/features.npy", mmap=True)[:n],
+            "learned": _learned(folder, model.embedding_),
             "fused": model.embedding_,
         },
         auc=auc,
@@ -74,6 +78,15 @@ def report_run(
     )
     write_report(target, data)
     return target
+
+
+def _learned(folder: Path, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The networks' part of the embedding, as unit rows."""
+    stage = read_stage(folder / "embedding", "embedding")
+    assert stage is not None  # SimilarityModel.load found it
+    learned = np.asarray(embedding[:, : stage.summary["learned_dimensions"]])
+    unit: NDArray[np.float32] = learned / np.linalg.norm(learned, axis=1, keepdims=True).clip(1e-12)
+    return unit
 
 
 def _timings(folder: Path) -> dict[str, float]:

@@ -99,8 +99,8 @@ def fade_surroundings(channels: Tensor, extent: Tensor | None, softness: float =
 class CompactNet(nn.Module):
     """Convolutions of stride 2 with batch norm, then one fully connected layer.
 
-    The last map is flattened, not averaged: where a limb is matters for posture. 64 px and four
-    convolutions end at 4 x 4. Layers: `"conv"` (the last map, flattened) and `"fc"`.
+    The last map is flattened, not averaged: where a limb is matters for posture. 96 px and four
+    convolutions end at 6 x 6. Layers: `"conv"` (the last map, flattened) and `"fc"`.
     """
 
     layers = ("conv", "fc")

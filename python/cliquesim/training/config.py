@@ -132,7 +132,7 @@ class TrainingConfig:
     """
 
     backbone: str = "compact"
-    image_size: int = 64
+    image_size: int = 96
     front_end: str = "gradient"
     channels: tuple[int, ...] = (32, 64, 128, 256)
     embedding_dim: int = 256
@@ -194,7 +194,8 @@ class TrainingConfig:
     @classmethod
     def light(cls, **changes: Any) -> TrainingConfig:
         """For small corpora and short waits, such as the demo."""
-        return dataclasses.replace(cls(channels=(16, 32, 64, 128), steps=400), **changes)
+        light = cls(image_size=64, channels=(16, 32, 64, 128), steps=400)
+        return dataclasses.replace(light, **changes)
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainingConfig:
