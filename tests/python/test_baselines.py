@@ -25,6 +25,8 @@ from cliquesim.baselines import (
     ExemplarSvm,
     choose,
     evaluate_baselines,
+    load_features,
+    load_table,
     networks,
 )
 from cliquesim.baselines.networks import Positives, patches
@@ -34,6 +36,7 @@ from cliquesim.errors import InputError, MissingExtraError, RunError
 from cliquesim.evaluation.run import evaluate_run
 from cliquesim.model import SimilarityModel
 from cliquesim.pool import Pool
+from cliquesim.report.run import report_run
 
 h5py = pytest.importorskip("h5py", reason="extra 'labels'")
 
@@ -108,6 +111,21 @@ def test_table_one_of_a_tiny_run(place: Place) -> None:
     assert float(table["nn_cnn"]["auc"]) == rows["nn_cnn"]["auc"]
     if importlib.util.find_spec("matplotlib"):
         assert "NN-CNN, 10 neighbours" in (place.run / "baselines/roc.svg").read_text()
+    # The report has them: the table, the curves, and the features of those that its figures show.
+    stored_table = load_table(place.run)
+    assert stored_table is not None
+    assert stored_table["rows"] == result["rows"]
+    assert set(stored_table["curves"]) == {row["title"] for row in result["rows"]}
+    kept = {name for name in BASELINES if load_features(place.run, name) is not None}
+    assert kept == {"one_sample", "nn_cnn"}
+    assert len(load_features(place.run, "nn_cnn")) == len(SimilarityModel.load(place.run).corpus_)
+    page = report_run(place.run, out=place.run.parent / "page.html").read_text()
+    assert "NN-CNN, 10 neighbours" in page
+    assert "1-sample CNN: similarities" in page
+    table_file = place.run / "baselines/table.json"
+    table_file.write_text(json.dumps({**result, "model": "of another fit"}))
+    assert load_table(place.run) is None
+    table_file.write_text(json.dumps(result))
     stored = place.run / "baselines/nn_cnn/result"
     assert np.load(stored / "per_anchor.npy").shape == (2, 6)
     assert np.load(stored / "tpr.npy").shape == (2, 101)

@@ -23,6 +23,7 @@ pytest.importorskip("jinja2", reason="needs the extra report")
 
 SECTIONS = (
     "retrieval",
+    "baselines",
     "neighbors",
     "averages",
     "matrices",
@@ -92,6 +93,31 @@ def _full(seed: int = 0) -> ReportData:
             "anchors": 40,
             "curves": {m: {"fpr": grid_points, "tpr": grid_points} for m in methods},
         },
+        baselines={
+            "reference": "learned",
+            "anchors": 40,
+            "pool_radius": 1,
+            "rows": [
+                {
+                    "name": "one_sample",
+                    "title": "1-sample <CNN>",
+                    "auc": 0.655,
+                    "auc_pooled": None,
+                    "difference": {"mean": 0.125, "low": 0.1, "high": 0.15},
+                    "difference_pooled": None,
+                },
+                {
+                    "name": "learned",
+                    "title": "learned",
+                    "auc": 0.78,
+                    "auc_pooled": 0.79,
+                    "difference": {"mean": 0.0, "low": 0.0, "high": 0.0},
+                    "difference_pooled": {"mean": 0.0, "low": 0.0, "high": 0.0},
+                },
+            ],
+            "skipped": [{"name": "alexnet", "reason": "no weights"}],
+            "curves": {"1-sample <CNN>": {"fpr": grid_points, "tpr": grid_points}},
+        },
         membership=membership,
         batches=rng.random((5, 30)) < 0.3,
         rejected=[(Path("a/b<c>.jpg"), "truncated JPEG")],
@@ -124,6 +150,10 @@ def test_the_page_is_whole_and_self_contained(tmp_path: Path) -> None:
         "truncated JPEG",
         "120 frames · 10 sequences · 2 categories · 30 cliques · 5 batches",
         "0.730",
+        "1-sample <CNN>",
+        "0.655",
+        "+0.125 (+0.100 to +0.150)",
+        "alexnet was left out: no weights",
         "training.steps",
         "2 min 10 s",
         "Fig. 1a",
@@ -148,6 +178,7 @@ def test_the_same_data_give_the_same_page(tmp_path: Path) -> None:
     ("keep", "sentence"),
     [
         ((), "No labels were given"),
+        (("auc",), "No baselines were measured"),
         (("frames",), "holds no descriptors"),
         (("features", "sequence"), "The frames are not at hand"),
         (("features", "frames"), "have no sequences"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from cliquesim.baselines.catalogue import BASELINES, GROUPS, Baseline, choose
 from cliquesim.baselines.exemplar_svm import ExemplarSvm
-from cliquesim.baselines.run import evaluate_baselines
-from cliquesim.baselines.workplace import load_scores
+from cliquesim.baselines.run import evaluate_baselines, load_table
+from cliquesim.baselines.workplace import load_features, load_scores
 
 __all__ = [
     "BASELINES",
@@ -18,5 +18,7 @@ __all__ = [
     "ExemplarSvm",
     "choose",
     "evaluate_baselines",
+    "load_features",
     "load_scores",
+    "load_table",
 ]

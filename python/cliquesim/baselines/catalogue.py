@@ -22,6 +22,8 @@ class Baseline:
     group : "table" (Table 1's) or "ablations".
     prepare : trains it, within a run.
     missing : why it cannot be had, if it cannot; asked before anything is computed.
+    pictured : whether the report's figures show it (those of Figs. 1, 2 and 4 that are no stage of
+        the run itself); its features of the whole corpus are kept then.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Baseline:
     group: str
     prepare: Callable[[Workplace], Prepared]
     missing: Callable[[Workplace], Exception | None] = lambda _: None
+    pictured: bool = False
 
 
 def _table() -> list[Baseline]:
@@ -57,11 +60,16 @@ def _table() -> list[Baseline]:
         ),
         Baseline("exemplar_cnn", "Exemplar-CNN", "table", networks.exemplar_cnn),
         Baseline(
-            "alexnet", "AlexNet, ImageNet (labels)", "table", networks.alexnet, networks.no_imagenet
+            "alexnet",
+            "AlexNet, ImageNet (labels)",
+            "table",
+            networks.alexnet,
+            networks.no_imagenet,
+            pictured=True,
         ),
         Baseline("random_init", "random weights", "table", networks.random_init),
-        Baseline("one_sample", "1-sample CNN", "table", networks.one_sample),
-        Baseline("nn_cnn", "NN-CNN, 10 neighbours", "table", networks.nn_cnn),
+        Baseline("one_sample", "1-sample CNN", "table", networks.one_sample, pictured=True),
+        Baseline("nn_cnn", "NN-CNN, 10 neighbours", "table", networks.nn_cnn, pictured=True),
         Baseline("learned", "learned", "table", ablations.ours()),
         Baseline("fused", "learned + HOG-LDA", "table", ablations.ours("fused")),
     ]

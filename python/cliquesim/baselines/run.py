@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from cliquesim._files import save_json, write_atomically
+from cliquesim._files import load_json, save_json, write_atomically
 from cliquesim.baselines.catalogue import BASELINES, Baseline, choose
-from cliquesim.baselines.workplace import FOLDER, Scores, Workplace
+from cliquesim.baselines.workplace import FOLDER, Scores, Workplace, load_scores
 from cliquesim.errors import InputError, RunError
 from cliquesim.evaluation.protocol import Protocol, Score
 from cliquesim.evaluation.retrieval import N_POINTS, bootstrap_interval
 from cliquesim.model import SimilarityModel
-from cliquesim.run_folder import RunFolder, StageObserver, open_run
+from cliquesim.run_folder import RunFolder, StageObserver, open_run, read_stage
 
 REFERENCE = "learned"
 _OWN = ("name", "title", "auc", "auc_pooled", "pool_radius")
@@ -41,7 +41,7 @@ def evaluate_baselines(
     they are equal. The results are in ``RUN/baselines/NAME/result`` (``result.json``,
     ``per_anchor.npy`` (radii, anchors), ``tpr.npy`` (radii, 101)), the table in
     ``RUN/baselines/table.json`` and ``.csv``, and where matplotlib is installed the mean ROC curves
-    (Fig. 1a) in ``RUN/baselines/roc.svg``.
+    (Fig. 1a) in ``RUN/baselines/roc.svg``. `cliquesim report` has them all on its page.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def evaluate_baselines(
     seconds of training and scoring (stages shared with the run count), and `difference`,
     `difference_pooled`: the learned similarity's AUC minus its own, both single or both pooled,
     over anchors, with a 95 % bootstrap interval; None where there is none), `skipped` (name,
-    reason), `anchors`, `pool_radius` and `reference`.
+    reason), `anchors`, `pool_radius`, `reference` and `model`, the key of the run's last stage.
 
     Raises
     ------
@@ -93,6 +93,7 @@ def evaluate_baselines(
             if 0 in scores:
                 curves[baseline.title] = scores[0]
         result: dict[str, Any] = {
+            "model": place.finished().key,
             "reference": REFERENCE,
             "anchors": protocol.n_anchors,
             "pool_radius": model.config.pool_radius,
@@ -125,6 +126,8 @@ def _available(
 def _measure(baseline: Baseline, place: Workplace) -> tuple[Scores, float]:
     prepared = baseline.prepare(place)
     scores, seconds = place.scored(baseline.name, prepared)
+    if baseline.pictured:
+        place.keep_features(baseline.name, prepared)
     return scores, prepared.seconds + seconds
 
 
@@ -171,8 +174,25 @@ def _save_curves(path: Path, scores: dict[str, Score]) -> None:
         return
     from cliquesim.report.figures import roc_curves
 
-    fpr = np.linspace(0, 1, N_POINTS).tolist()
-    curves = {title: {"fpr": fpr, "tpr": one.tpr.tolist()} for title, one in scores.items()}
-    figure = roc_curves(curves, {title: one.auc for title, one in scores.items()})
+    figure = roc_curves(_curves(scores), {title: one.auc for title, one in scores.items()})
     with write_atomically(path) as temporary:
         figure.savefig(temporary)
+
+
+def _curves(scores: dict[str, Score]) -> dict[str, dict[str, list[float]]]:
+    """Mean ROC curves as the report's figures take them."""
+    fpr = np.linspace(0, 1, N_POINTS).tolist()
+    return {title: {"fpr": fpr, "tpr": one.tpr.tolist()} for title, one in scores.items()}
+
+
+def load_table(run: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the last `evaluate_baselines` of a run as it is gave, with its `curves`; else None."""
+    folder = Path(run)
+    model = read_stage(folder / "model", "model")
+    if model is None or not (folder / FOLDER / "table.json").is_file():
+        return None
+    table: dict[str, Any] = load_json(folder / FOLDER / "table.json")
+    if table["model"] != model.key:
+        return None
+    scores = {row["title"]: load_scores(folder, row["name"]) for row in table["rows"]}
+    return table | {"curves": _curves({t: one[0] for t, one in scores.items() if 0 in one})}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cliquesim._files import PathLike, load_array, load_json, save_array, save_json
 from cliquesim.config import Config, make_config
@@ -34,12 +35,14 @@ class Prepared:
     score : scores it, within a stage.
     settings : further settings that the scores depend on.
     seconds : what making it took, whenever that was.
+    load : gives what embeds frames; None if it does not embed.
     """
 
     after: Sequence[Stage | str]
     score: Callable[[StageWork], Scores]
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    load: Callable[[], Encode] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,20 @@ class Workplace:
             )
 
         seconds = sum(one.seconds for one in after if isinstance(one, Stage))
-        return Prepared(after, score, {"pool_radii": list(radii or self.radii)}, seconds)
+        settings = {"pool_radii": list(radii or self.radii)}
+        return Prepared(after, score, settings, seconds, load)
+
+    def keep_features(self, name: str, prepared: Prepared) -> None:
+        """Embed the whole corpus, for the report's figures: `load_features`."""
+        assert prepared.load is not None
+        load = prepared.load
+
+        def body(work: StageWork) -> dict[str, Any]:
+            features = load()(self.corpus.frames, False, self.model.extent_)
+            save_array(work.folder / "features.npy", features)
+            return {"rows": len(features)}
+
+        self.stage(f"{name}/features", {}, prepared.after, body)
 
     def scored(self, name: str, prepared: Prepared) -> tuple[Scores, float]:
         """Its scores, computed or kept, and the seconds that scoring took."""
@@ -130,6 +146,12 @@ class Workplace:
         after = [*prepared.after, self.protocol.key]
         stage = self.stage(f"{name}/result", prepared.settings, after, body, resumable=True)
         return load_scores(self.run.path, name), stage.seconds
+
+
+def load_features(run: PathLike, name: str) -> NDArray[np.float32] | None:
+    """Features (N, E) of the run's frames by one baseline, if they are kept; memory-mapped."""
+    stage = read_stage(Path(run) / FOLDER / name / "features", f"{FOLDER}/{name}/features")
+    return None if stage is None else load_array(stage.folder / "features.npy", mmap=True)
 
 
 def load_scores(run: PathLike, name: str) -> Scores:

@@ -20,6 +20,9 @@ _NAMES = {
     "hog": "HOG, centred",
     "hog_lda": "HOG-LDA",
     "hog_lda_one_scale": "HOG-LDA, one scale",
+    "one_sample": "1-sample CNN",
+    "nn_cnn": "NN-CNN",
+    "alexnet": "AlexNet, ImageNet",
     "learned": "learned",
     "fused": "learned + HOG-LDA",
 }
@@ -46,6 +49,8 @@ class ReportData:
     auc : mapping, optional
         What `cliquesim evaluate --json` prints: `mean_auc`, `per_category`, `anchors` and, for the
         ROC curves, `curves` ({method: {"fpr": [...], "tpr": [...]}}).
+    baselines : mapping, optional
+        What `evaluate_baselines` gives, and `curves` as above, by the baselines' titles.
     membership : scipy.sparse matrix or ndarray, (K, N) or (K, 2N), optional
         Which frames a clique holds (Sect. 2.2); columns N..2N-1 stand for the mirrored frames.
     batches : ndarray of bool, (B, K), optional
@@ -65,6 +70,7 @@ class ReportData:
     features: Mapping[str, Array] = field(default_factory=dict)
     metric: str = "correlation"
     auc: Mapping[str, Any] | None = None
+    baselines: Mapping[str, Any] | None = None
     membership: Any = None
     batches: Array | None = None
     rejected: Sequence[tuple[Any, str]] = ()

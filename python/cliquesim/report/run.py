@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import cliquesim
 from cliquesim import _core
 from cliquesim._files import load_array, load_json
+from cliquesim.baselines import BASELINES, load_features, load_table
 from cliquesim.errors import InputError
 from cliquesim.model import SimilarityModel
 from cliquesim.pipeline import load_batches, load_cliques
@@ -55,6 +56,7 @@ def report_run(
     corpus, summary = model.corpus_, model.summary_
     n, last = len(corpus), folder / f"round-{summary['rounds']}"
     pool = Pool.of(corpus, model.config.mirror, model.config.within_category)
+    baselines = load_table(folder)
     membership = load_cliques(last / "cliques", len(pool)).membership
     data = ReportData(
         title=f"cliquesim: {folder.resolve().name}",
@@ -65,10 +67,12 @@ def report_run(
         else None,
         features={
             "hog_lda": load_array(folder / "descriptors/descriptors.npy", mmap=True)[:n],
+            **(_pictured(folder) if baselines else {}),
             "learned": _learned(folder, model.embedding_),
             "fused": model.embedding_,
         },
         auc=auc,
+        baselines=baselines,
         membership=membership,
         batches=load_batches(last / "batches", membership.shape[0]),
         rejected=corpus.rejected,
@@ -87,6 +91,14 @@ def _learned(folder: Path, embedding: NDArray[np.float32]) -> NDArray[np.float32
     learned = np.asarray(embedding[:, : stage.summary["learned_dimensions"]])
     unit: NDArray[np.float32] = learned / np.linalg.norm(learned, axis=1, keepdims=True).clip(1e-12)
     return unit
+
+
+def _pictured(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Features of the baselines that the figures show, where they were measured."""
+    found = {
+        one.name: load_features(folder, one.name) for one in BASELINES.values() if one.pictured
+    }
+    return {name: some for name, some in found.items() if some is not None}
 
 
 def _timings(folder: Path) -> dict[str, float]:

@@ -86,6 +86,37 @@ def retrieval(data: ReportData) -> Section:
     }
 
 
+def baselines(data: ReportData) -> Section:
+    """Table 1's counterpart: every baseline's AUC and how far the learned similarity is above."""
+    if not data.baselines:
+        return _missing(
+            "No baselines were measured: cliquesim evaluate RUN --labels FOLDER --baselines adds "
+            "this section."
+        )
+    reference = data.baselines["reference"]
+    curves = data.baselines.get("curves")
+    auc = {row["title"]: row["auc"] for row in data.baselines["rows"] if row["auc"] is not None}
+    return {
+        "anchors": data.baselines["anchors"],
+        "pool_radius": data.baselines["pool_radius"],
+        "rows": [
+            {
+                "title": row["title"],
+                "ours": row["name"] == reference,
+                "cells": [
+                    (row[f"auc{suffix}"], None if row["name"] == reference else row[gap])
+                    for suffix, gap in (("", "difference"), ("_pooled", "difference_pooled"))
+                ],
+            }
+            for row in data.baselines["rows"]
+        ],
+        "skipped": data.baselines["skipped"],
+        "curves": inline_svg(figures.roc_curves(curves, auc), "baselines", "Mean ROC curves")
+        if curves
+        else None,
+    }
+
+
 def _needs_features(data: ReportData, frames: bool) -> str | None:
     """Why pictures of neighbours cannot be made, or None."""
     if not data.features:
@@ -317,6 +348,7 @@ def build(
     )
     steps: dict[str, Callable[[], Section]] = {
         "retrieval": lambda: retrieval(data),
+        "baselines": lambda: baselines(data),
         "neighbors": lambda: neighbors(data, similarity, queries),
         "averages": lambda: averages(data, similarity, queries),
         "matrices": lambda: matrices(data),
