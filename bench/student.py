@@ -57,11 +57,11 @@ FACTORS: dict[str, dict[str, Any]] = {
     },
     "colours changed": _COLOUR,
     "no mirrored pool": {"mirror": False},
-    "96 pixels": {"training.image_size": 96},
+    "64 pixels": {"training.image_size": 64},
     # network and optimisation
     "half the channels": {"training.channels": (16, 32, 64, 128)},
     "embedding of 512": {"training.embedding_dim": 512},
-    "twice the steps": {"training.steps": 2400},
+    "twice the steps": {"training.steps": 2 * Config().training.steps},
     "weights not averaged": {"training.averaging": "none"},
     "weights of the last quarter averaged": {"training.averaging": "swa"},
     "AdaGrad": {"training.optimizer": "adagrad", "training.learning_rate": 0.01},
@@ -87,7 +87,10 @@ FACTORS: dict[str, dict[str, Any]] = {
     "2 frames of a sequence in a clique": {"clique_per_sequence": 2},
     "cliques not merged": {"clique_merging": False},
     "random batches": {"batch_method": "random"},
-    "a second round": {"max_rounds": 2, "agreement": 1.0},
+    # rounds
+    "one round": {"max_rounds": 1},
+    "three rounds": {"max_rounds": 3, "agreement": 1.0},
+    "the last network alone": {"students": "last"},
 }
 RADII = (0, 1)
 METHODS = ("learned", "fused")
@@ -144,15 +147,12 @@ def choose(names: str | None) -> dict[str, dict[str, Any]]:
 def load(options: argparse.Namespace, folder: Path) -> Path:
     """The folder of the corpus, read once for all."""
     if not folder.exists():
-        size = Config().frame_size
+        config = make_config(changes=dict(map(parse_setting, options.set)))
+        shape: dict[str, Any] = {"size": (config.frame_size,) * 2, "box_scale": config.box_scale}
         if options.manifest:
-            corpus = cs.Corpus.from_manifest(
-                options.manifest, root=options.root, size=(size, size), box_scale=Config().box_scale
-            )
+            corpus = cs.Corpus.from_manifest(options.manifest, options.root or ".", **shape)
         else:
-            corpus = cs.Corpus.from_folder(
-                options.frames, size=(size, size), box_scale=Config().box_scale
-            )
+            corpus = cs.Corpus.from_folder(options.frames, **shape)
         corpus.save(folder)
     return folder
 

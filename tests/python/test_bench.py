@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tiny_corpus import SMALL, write_figures, write_labels
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -84,6 +85,33 @@ def test_neighbors(tmp_path: Path) -> None:
     assert set(case["pooling_costs"]) == {"float32", "int16"}
     assert all(row["status"] == "ok" for row in case["results"])
     assert run("neighbors.py", "--n", "none").returncode == 2
+
+
+def test_student(tmp_path: Path) -> None:
+    pytest.importorskip("h5py", reason="extra 'labels'")
+    frames = write_figures(tmp_path / "frames", 2, 6, 8)
+    labels = write_labels(tmp_path / "labels", 2, 6, 8)
+    changes = {**SMALL, "cliques_per_batch": 3, "training.steps": 4}
+    words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    words = [word.replace("(", "[").replace(",)", "]").replace(")", "]") for word in words]
+    arguments = ("--frames", frames, "--labels", labels, "--seeds", 0, 1, *words)
+    arguments += ("--factors", "softmax over all,one round", "--output", tmp_path / "out.json")
+    result = run("student.py", *arguments)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    reference, softmax, same = report["rows"]
+    assert softmax["settings"] == {"training.loss": "softmax", "training.head": "global"}
+    for half in ("chosen by", "confirms"):
+        one = softmax[f"{half}: learned, p = 1"]
+        assert one["interval"][0] <= one["gap"] <= one["interval"][1]
+        assert one["auc"] == pytest.approx(sum(one["of_seeds"]) / 2)
+        # A change that changes nothing: the reference has one round here.
+        assert same[f"{half}: fused, p = 0"]["gap"] == 0
+        assert (
+            same[f"{half}: fused, p = 0"]["of_seeds"]
+            == reference[f"{half}: fused, p = 0"]["of_seeds"]
+        )
+    assert run("student.py", "--factors", "no such", *arguments[:4]).returncode == 1
 
 
 def test_stages(tmp_path: Path) -> None:
