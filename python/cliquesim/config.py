@@ -62,7 +62,7 @@ class Config(BaseModel):
     batch_method: Literal["cccp", "greedy", "random"] = "cccp"
     batch_mode: Literal["default", "paper"] = "default"
     n_batches: int = Field(50, ge=1, description="B, per category")
-    cliques_per_batch: int = Field(16, ge=2, description="r")
+    cliques_per_batch: int = Field(32, ge=2, description="r")
     batch_similarity: bool = Field(
         True, description="the similarity term of Eq. (1); False leaves the coverages alone"
     )
@@ -126,7 +126,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pool_radius": 3,
     },
     # A small corpus in few minutes: the embedded demo.
-    "demo": {"training": TrainingConfig.light().to_dict(), "max_rounds": 1, "n_batches": 30},
+    "demo": {
+        "training": TrainingConfig.light().to_dict(),
+        "max_rounds": 1,
+        "n_batches": 30,
+        "cliques_per_batch": 16,
+    },
 }
 
 

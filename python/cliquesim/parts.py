@@ -6,6 +6,7 @@ stage on every part and put the results together in rows of the pool. They know 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cliquesim.batches import select_batches
+from cliquesim.batches import BatchWarning, select_batches
 from cliquesim.batches.problem import as_problem, default_lambda
 from cliquesim.batches.selection import LAMBDA1_UNITS, LAMBDA2_UNITS
 from cliquesim.cliques import build_cliques
@@ -149,10 +150,18 @@ def choose_batches(
     """Batches of every part by Eq. (1). A part with at most r cliques is one batch."""
     counts = np.bincount(cliques.part, minlength=len(cliques.similarity))
     r = config.cliques_per_batch
-    if counts.max() < r:
+    if counts.max() < 2:
         raise InputError(
-            f"cliques_per_batch={r}, but the largest category has only {counts.max()} cliques; "
-            "lower it (--set cliques_per_batch=...) or set within_category=false"
+            "no category has two cliques to tell apart; lower clique_quantile or set "
+            "within_category=false"
+        )
+    if counts.max() < r:
+        warnings.warn(
+            f"cliques_per_batch={r}, but the largest category has only {counts.max()} cliques: "
+            "each category is one batch of all its cliques; lower cliques_per_batch or set "
+            "within_category=false to have batches chosen",
+            BatchWarning,
+            stacklevel=2,
         )
     batches: list[NDArray[np.int64]] = []
     reports: list[dict[str, Any]] = []

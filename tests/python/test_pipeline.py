@@ -18,6 +18,7 @@ import cliquesim as cs
 from cliquesim import pipeline
 from cliquesim.config import Config, make_config
 from cliquesim.errors import InputError
+from cliquesim.parts import PooledCliques, choose_batches
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::cliquesim.BatchWarning", "ignore::cliquesim.CliqueWarning"
@@ -162,10 +163,16 @@ def test_a_killed_fit_goes_on_and_ends_like_an_uninterrupted_one(
     assert resumed == whole_run
 
 
-def test_more_cliques_per_batch_than_cliques_is_a_clear_error(frames: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cliques_per_batch=500, but .* only \d+ cliques"):
-        pipeline.fit(load(frames), tmp_path / "run", small(cliques_per_batch=500))
-    assert not (tmp_path / "run/round-1/batches").exists()
+def test_fewer_cliques_than_a_batch_takes_are_one_batch(frames: Path, tmp_path: Path) -> None:
+    with pytest.warns(cs.BatchWarning, match=r"cliques_per_batch=500, but .* only \d+ cliques"):
+        pipeline.fit(load(frames), tmp_path / "run", small(cliques_per_batch=500), num_threads=1)
+    cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * len(load(frames)))
+    batches = pipeline.load_batches(tmp_path / "run/round-1/batches", len(cliques.part))
+    assert batches.all()
+    assert len(batches) == 1
+    alone = PooledCliques(cliques.membership[:1], cliques.part[:1], cliques.similarity, {})
+    with pytest.raises(InputError, match="no category has two cliques"):
+        choose_batches(alone, small(), 1, lambda _: None)
 
 
 def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
@@ -182,8 +189,6 @@ def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
 
 
 def test_eq_1_without_its_similarity_keeps_the_other_weights(frames: Path, run: Path) -> None:
-    from cliquesim.parts import PooledCliques, choose_batches
-
     cliques = pipeline.load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
     assert isinstance(cliques, PooledCliques)
     full, blind = (

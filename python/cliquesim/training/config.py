@@ -153,8 +153,8 @@ class TrainingConfig:
     averaging_decay: float = 0.99
     steps: int = 1200
     batch_size: int = 128
-    images_per_clique: int | None = 8
-    cliques_per_batch: int = 16
+    images_per_clique: int | None = 4
+    cliques_per_batch: int = 32
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     precision: str = "auto"
     checkpoint_every: int = 100
@@ -194,7 +194,13 @@ class TrainingConfig:
     @classmethod
     def light(cls, **changes: Any) -> TrainingConfig:
         """For small corpora and short waits, such as the demo."""
-        light = cls(image_size=64, channels=(16, 32, 64, 128), steps=400)
+        light = cls(
+            image_size=64,
+            channels=(16, 32, 64, 128),
+            steps=400,
+            images_per_clique=8,
+            cliques_per_batch=16,
+        )
         return dataclasses.replace(light, **changes)
 
     @classmethod
