@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 import cliquesim as cs
 from _measure import provenance, table
 from cliquesim import pipeline
-from cliquesim.config import Config, make_config, parse_setting
+from cliquesim.config import make_config, parse_setting
 from cliquesim.encoder import Encoder
 from cliquesim.evaluation.protocol import Protocol
 from cliquesim.evaluation.retrieval import bootstrap_interval, retrieval_auc
@@ -61,7 +61,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     # network and optimisation
     "half the channels": {"training.channels": (16, 32, 64, 128)},
     "embedding of 512": {"training.embedding_dim": 512},
-    "twice the steps": {"training.steps": 2 * Config().training.steps},
+    "twice the steps": {"training.steps": 2400},
     "weights not averaged": {"training.averaging": "none"},
     "weights of the last quarter averaged": {"training.averaging": "swa"},
     "AdaGrad": {"training.optimizer": "adagrad", "training.learning_rate": 0.01},

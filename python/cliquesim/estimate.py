@@ -68,7 +68,7 @@ def estimate(
     """Expected cost of every stage for a corpus whose categories have `part_sizes` frames.
 
     The number of rounds is the most that the settings allow; sequences and cliques are not known
-    beforehand, so batches are taken at 200 cliques a category.
+    beforehand, so batches are taken at 200 cliques a category, and a frame as in one clique.
     """
     rates = Rates.measure(config, num_threads)
     n = sum(part_sizes)
@@ -100,6 +100,7 @@ def estimate(
             descriptors_mib,
         ),
     ]
+    training = config.training.with_steps(sides * n)
     pairs = sum((sides * size) ** 2 for size in part_sizes)
     for number in range(1, config.max_rounds + 1):
         students = number - 1 if config.students == "all" else min(number - 1, 1)
@@ -130,8 +131,8 @@ def estimate(
             ),
             StageEstimate(
                 f"round-{number}/training",
-                f"{config.training.steps} steps of {config.training.batch_size} images",
-                config.training.steps * config.training.batch_size * 1.15 / rates.images_trained,
+                f"{training.n_steps} steps of {training.batch_size} images",
+                training.n_steps * training.batch_size * 1.15 / rates.images_trained,
                 base + 600,
                 20.0,
             ),

@@ -32,6 +32,7 @@ from cliquesim.training import (  # noqa: E402
     supervised_contrastive_loss,
     train,
 )
+from cliquesim.training import config as training_config  # noqa: E402
 from cliquesim.training.backbones import fade_surroundings  # noqa: E402
 from cliquesim.training.optimizers import build_optimizer, learning_rate  # noqa: E402
 from cliquesim.training.sampling import CliqueSampler  # noqa: E402
@@ -371,6 +372,18 @@ def test_one_cycle_rises_and_falls():
 
 
 # --- what a step sees ---
+
+
+def test_steps_follow_the_cliques(toy, monkeypatch):
+    frames, cliques, _ = toy
+    assert TrainingConfig().with_steps(5).n_steps == 1200
+    assert TrainingConfig(batch_size=100).with_steps(20_000).n_steps == 2000
+    assert TrainingConfig(steps=7).with_steps(20_000).n_steps == 7
+    with pytest.raises(InputError, match="not known before"):
+        _ = TrainingConfig().n_steps
+    monkeypatch.setattr(training_config, "_LEAST_STEPS", 2)
+    result = train(frames, cliques, config=TrainingConfig(**SMALL))
+    assert len(result.loss) == result.model.config.steps == 10 * 24 / 16
 
 
 def test_sampler_draws_from_the_selected_batches():

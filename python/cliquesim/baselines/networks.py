@@ -245,7 +245,7 @@ def _trained(
 ) -> Prepared:
     """Train on `sets`, in as many steps as all rounds of the run; `frames` None: the corpus's."""
     config = config or place.config.training
-    steps = config.steps * int(place.model.summary_["rounds"])
+    steps = place.training_steps()
     config = dataclasses.replace(config, steps=steps, seed=place.config.seed)
     chosen = {
         **(settings or {}),
@@ -259,7 +259,7 @@ def _trained(
     def body(work: StageWork) -> dict[str, Any]:
         positives = sets()
         batches = positives.random_batches(
-            place.config.cliques_per_batch, min(config.steps, _MOST_BATCHES), config.seed
+            place.config.cliques_per_batch, min(steps, _MOST_BATCHES), config.seed
         )
         pool = None if frames else np.stack([place.pool.frame, place.pool.flip], axis=1)
         summary = train_network(

@@ -79,6 +79,14 @@ class Workplace:
             raise RunError(f"{self.run.path}: the stage 'model' went away")
         return stage
 
+    def training_steps(self) -> int:
+        """Steps of all rounds of the run together."""
+        folder, rounds = self.run.path, range(1, self.model.summary_["rounds"] + 1)
+        stages = [read_stage(folder / f"round-{r}/training", "training") for r in rounds]
+        if None in stages:
+            raise RunError(f"{folder}: a round's training went away")
+        return sum(int(stage.summary["steps"]) for stage in stages if stage is not None)
+
     def changed(self, changes: Mapping[str, Any]) -> Config:
         """The run's settings with some of them changed."""
         return make_config(changes={**self.config.model_dump(mode="json"), **changes})

@@ -9,6 +9,8 @@ from typing import Any
 from cliquesim._validation import as_choice, as_count, as_real
 from cliquesim.errors import InputError
 
+_LEAST_STEPS, _DRAWS = 1200, 10
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -120,7 +122,8 @@ class TrainingConfig:
         `"ema"` averages the weights exponentially, `"swa"` evenly over the last quarter of the
         steps, `"none"` keeps the last ones.
     steps, batch_size
-        Iterations, and frames in each.
+        Iterations, and frames in each. Without steps every member of every clique is drawn ten
+        times, but there are at least 1,200 steps; see `with_steps`.
     images_per_clique
         Frames drawn from each clique of a batch; None spreads the batch over all its cliques.
     cliques_per_batch
@@ -151,7 +154,7 @@ class TrainingConfig:
     warmup: float = 0.1
     averaging: str = "ema"
     averaging_decay: float = 0.99
-    steps: int = 1200
+    steps: int | None = None
     batch_size: int = 128
     images_per_clique: int | None = 4
     cliques_per_batch: int = 32
@@ -171,7 +174,8 @@ class TrainingConfig:
         as_choice(self.averaging, "averaging", ("ema", "swa", "none"))
         as_choice(self.precision, "precision", ("auto", "float32", "bfloat16"))
         as_count(self.image_size, "image_size", 16)
-        as_count(self.steps, "steps", 1)
+        if self.steps is not None:
+            as_count(self.steps, "steps", 1)
         as_count(self.batch_size, "batch_size", 4)
         as_count(self.cliques_per_batch, "cliques_per_batch", 2)
         as_count(self.checkpoint_every, "checkpoint_every", 1)
@@ -226,6 +230,24 @@ class TrainingConfig:
             checkpoint_every=1000,
         )
         return dataclasses.replace(paper, **changes)
+
+    def with_steps(self, n_members: int) -> TrainingConfig:
+        """These settings with a number of steps: their own, or that for so many clique members.
+
+        Few cliques are learned in 1,200 steps, whatever their number; three times as many gained
+        nothing. A large corpus has more to be seen.
+        """
+        if self.steps is not None:
+            return self
+        steps = max(_LEAST_STEPS, round(_DRAWS * n_members / self.batch_size))
+        return dataclasses.replace(self, steps=steps)
+
+    @property
+    def n_steps(self) -> int:
+        """`steps`, once it is known."""
+        if self.steps is None:
+            raise InputError("steps is not known before the cliques are: with_steps")
+        return self.steps
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""

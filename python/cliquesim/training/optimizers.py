@@ -35,10 +35,10 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     """Rate of step `step` (0-based)."""
     if config.schedule == "constant":
         return config.learning_rate
-    warm = max(1, round(config.warmup * config.steps))
+    warm = max(1, round(config.warmup * config.n_steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
-    done = (step - warm) / max(1, config.steps - warm)
+    done = (step - warm) / max(1, config.n_steps - warm)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
@@ -50,7 +50,8 @@ class AveragedWeights:
 
     def __init__(self, module: nn.Module, config: TrainingConfig) -> None:
         self._config = config
-        self._first = config.steps - max(1, config.steps // 4) if config.averaging == "swa" else 0
+        quarter = max(1, config.n_steps // 4)
+        self._first = config.n_steps - quarter if config.averaging == "swa" else 0
         self.tensors = {name: value.detach().clone() for name, value in _state(module).items()}
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
@@ -142,7 +143,9 @@ def train(
     >>> train(frames, cliques, config=config).loss.shape
     (3,)
     """
-    config = TrainingConfig() if config is None else config
+    config = (TrainingConfig() if config is None else config).with_steps(
+        int(sp.csr_array(membership).count_nonzero())
+    )
     check_frames(frames)
     frame, flip = as_pool(pool, len(frames))
     sampler = _build_sampler(membership, batches, category, frame, len(frames), config)
@@ -243,16 +246,16 @@ class _Trainer:
         resumed_from, saved_at = state.step, state.step
         start = time.perf_counter()
         with _deferred_interrupt() as interrupted:
-            while state.step < config.steps:
+            while state.step < config.n_steps:
                 self.step(state.step)
-                due = state.step % config.checkpoint_every == 0 or state.step == config.steps
+                due = state.step % config.checkpoint_every == 0 or state.step == config.n_steps
                 if checkpoint is not None and (due or interrupted.is_set()):
                     save_checkpoint(checkpoint, state, self.key)
                     saved_at = state.step
                 if interrupted.is_set():
                     raise KeyboardInterrupt(f"training stopped; {saved_at} steps are saved")
                 if progress is not None:
-                    progress(state.step, config.steps, state.loss[-1])
+                    progress(state.step, config.n_steps, state.loss[-1])
         seconds = time.perf_counter() - start
         self.finish()
         precision = str(self.dtype).removeprefix("torch.")
