@@ -57,8 +57,19 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes, place: Literal["lower right", "upper right"]) -> None:
-    axes.legend(loc=place, frameon=False, fontsize=9, labelcolor=INK, handlelength=1.8)
+def _legend(
+    axes: Axes,
+    place: Literal["lower right", "upper right", "center left"],
+    anchor: tuple[float, float] | None = None,
+) -> None:
+    axes.legend(
+        loc=place,
+        bbox_to_anchor=anchor,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handlelength=1.8,
+    )
 
 
 def _style(method: str) -> dict[str, Any]:
@@ -68,19 +79,32 @@ def _style(method: str) -> dict[str, Any]:
 def roc_curves(
     curves: Mapping[str, Mapping[str, Sequence[float]]], auc: Mapping[str, float] | None = None
 ) -> Figure:
-    """Mean ROC curves per method (Fig. 1a), with their AUC in the legend."""
-    figure, axes = _axes(5.0, 4.2)
+    """Mean ROC curves per method (Fig. 1a), with their AUC in the legend.
+
+    The legend of many curves stands beside them, and a colour that comes again is dotted.
+    """
+    many = len(curves) > len(_OTHERS) + 1
+    figure, axes = _axes(8.6 if many else 5.0, 4.2)
     colors = method_colors(list(curves))
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+    drawn: set[tuple[str, bool]] = set()
     for method, curve in curves.items():
         label = display_name(method)
         if auc is not None and method in auc:
             label = f"{label}\u2002{auc[method]:.3f}"
-        axes.plot(curve["fpr"], curve["tpr"], color=colors[method], label=label, **_style(method))
+        style = _style(method)
+        key = (colors[method], method.endswith("_pooled"))
+        if key in drawn:
+            style["linestyle"] = (0, (1, 1))
+        drawn.add(key)
+        axes.plot(curve["fpr"], curve["tpr"], color=colors[method], label=label, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
     axes.set_xlabel("false-positive rate")
     axes.set_ylabel("true-positive rate")
-    _legend(axes, "lower right")
+    if many:
+        _legend(axes, "center left", (1.02, 0.5))
+    else:
+        _legend(axes, "lower right")
     return figure
 
 
