@@ -192,7 +192,7 @@ def load_table(run: str | os.PathLike[str]) -> dict[str, Any] | None:
     if model is None or not (folder / FOLDER / "table.json").is_file():
         return None
     table: dict[str, Any] = load_json(folder / FOLDER / "table.json")
-    if table["model"] != model.key:
+    if table.get("model") != model.key:
         return None
     scores = {row["title"]: load_scores(folder, row["name"]) for row in table["rows"]}
     return table | {"curves": _curves({t: one[0] for t, one in scores.items() if 0 in one})}
