@@ -35,7 +35,7 @@ from cliquesim import pipeline
 from cliquesim.config import make_config, parse_setting
 from cliquesim.encoder import Encoder
 from cliquesim.evaluation.protocol import Protocol
-from cliquesim.evaluation.retrieval import bootstrap_interval, retrieval_auc
+from cliquesim.evaluation.retrieval import bootstrap_interval
 
 REFERENCE = "reference"
 _STILL = {f"training.augmentation.{name}": 0.0 for name in ("translation", "log_scale", "rotation")}
@@ -228,14 +228,7 @@ def per_anchor(
     """AUC of every anchor, in the order of the categories."""
     return np.concatenate(
         [
-            retrieval_auc(
-                one.labels,
-                plain[one.rows],
-                mirrored[one.rows],
-                metric="dot",
-                pool_radius=radius,
-                sequence=one.sequence,
-            ).per_anchor
+            one.retrieve(plain[one.rows], mirrored[one.rows], radius).per_anchor
             for one in protocol.categories
         ]
     )

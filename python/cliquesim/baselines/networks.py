@@ -20,7 +20,6 @@ from cliquesim.baselines.workplace import Prepared, Workplace
 from cliquesim.errors import InputError
 from cliquesim.evaluation.protocol import Encode
 from cliquesim.fusion import standardize
-from cliquesim.neighbors import neighbors
 from cliquesim.pipeline import MODEL, describe_corpus, train_network
 from cliquesim.pool import Pool
 from cliquesim.run_folder import Stage, StageWork
@@ -120,15 +119,8 @@ def nn_cnn(place: Workplace) -> Prepared:
 
     Nearest of the frames' category, of whatever sequence, as single frames.
     """
-
-    def nearest(similar: NDArray[np.float32]) -> NDArray[np.int64]:
-        found = np.full((len(place.pool), N_NEIGHBORS), -1, np.int64)
-        for rows in place.pool.parts():
-            near = neighbors(similar[rows], k=N_NEIGHBORS, num_threads=place.threads).indices
-            found[rows] = np.where(near >= 0, rows[near], -1)
-        return found
-
-    return _neighbors_as_classes(place, "nn_cnn", nearest, {"n_neighbors": N_NEIGHBORS})
+    each_alone = dataclasses.replace(place.pool, sequence=np.arange(len(place.pool)))
+    return _neighbors_as_classes(place, "nn_cnn", each_alone, teacher_pool_radius=0)
 
 
 def neighbors_in_place_of_cliques(place: Workplace) -> Prepared:
@@ -136,30 +128,22 @@ def neighbors_in_place_of_cliques(place: Workplace) -> Prepared:
 
     What is left of the method without cliques and batches of them.
     """
-    config = place.changed({"n_neighbors": N_NEIGHBORS})
-
-    def nearest(similar: NDArray[np.float32]) -> NDArray[np.int64]:
-        return parts.find_neighbors(similar, place.pool, config, place.threads, lambda _: None)[0]
-
-    settings = {
-        "n_neighbors": N_NEIGHBORS,
-        "teacher_pool_radius": config.teacher_pool_radius,
-        "across_sequences": True,
-    }
-    return _neighbors_as_classes(place, "neighbors_not_cliques", nearest, settings)
+    radius = place.config.teacher_pool_radius
+    return _neighbors_as_classes(place, "neighbors_not_cliques", place.pool, radius)
 
 
 def _neighbors_as_classes(
-    place: Workplace,
-    name: str,
-    nearest: Callable[[NDArray[np.float32]], NDArray[np.int64]],
-    settings: dict[str, Any],
+    place: Workplace, name: str, pool: Pool, teacher_pool_radius: int
 ) -> Prepared:
-    """Train on every row of the pool with its neighbours (P, k) by the run's whitened HOG."""
+    """Train on every row with its nearest of the pool's other sequences, by the run's HOG-LDA."""
     hog = describe_corpus(place.corpus, place.run, place.config, place.threads)
+    settings = {"n_neighbors": N_NEIGHBORS, "teacher_pool_radius": teacher_pool_radius}
+    config = place.changed(settings)
 
     def sets() -> Positives:
-        return _sets(place, nearest(np.load(hog.folder / "descriptors.npy", mmap_mode="r")))
+        similar = np.load(hog.folder / "descriptors.npy", mmap_mode="r")
+        found, _ = parts.find_neighbors(similar, pool, config, place.threads, lambda _: None)
+        return _sets(place, found)
 
     return _trained(place, name, [hog], sets, settings)
 

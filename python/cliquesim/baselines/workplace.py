@@ -72,20 +72,17 @@ class Workplace:
         """Radii of Eq. (9) that every similarity is scored with."""
         return (0, self.config.pool_radius) if self.config.pool_radius else (0,)
 
-    def finished(self) -> Stage:
-        """The run's own last stage, which holds its encoder."""
-        stage = read_stage(self.run.path / "model", "model")
+    def finished(self, name: str = "model") -> Stage:
+        """A stage of the run itself; by default its last, which holds its encoder."""
+        stage = read_stage(self.run.path / name, name)
         if stage is None:
-            raise RunError(f"{self.run.path}: the stage 'model' went away")
+            raise RunError(f"{self.run.path}: the stage {name!r} went away")
         return stage
 
     def training_steps(self) -> int:
         """Steps of all rounds of the run together."""
-        folder, rounds = self.run.path, range(1, self.model.summary_["rounds"] + 1)
-        stages = [read_stage(folder / f"round-{r}/training", "training") for r in rounds]
-        if None in stages:
-            raise RunError(f"{folder}: a round's training went away")
-        return sum(int(stage.summary["steps"]) for stage in stages if stage is not None)
+        rounds = range(1, self.model.summary_["rounds"] + 1)
+        return sum(self.finished(f"round-{r}/training").summary["steps"] for r in rounds)
 
     def changed(self, changes: Mapping[str, Any]) -> Config:
         """The run's settings with some of them changed."""

@@ -45,6 +45,22 @@ class LabelledCategory:
     sequence: NDArray[np.int64]
     labels: CategoryLabels
 
+    def retrieve(
+        self,
+        plain: NDArray[np.float32],
+        mirrored: NDArray[np.float32],
+        pool_radius: int,
+    ) -> RetrievalResult:
+        """Figures of features (n, E) of `rows` and of their mirror images, by dot product."""
+        return retrieval_auc(
+            self.labels,
+            plain,
+            mirrored,
+            metric="dot",
+            pool_radius=pool_radius,
+            sequence=self.sequence,
+        )
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -93,14 +109,7 @@ class Protocol:
             some, share = np.asarray(frames[category.rows]), extent[category.rows]
             plain, mirrored = encode(some, False, share), encode(some, True, share)
             for p, results in found.items():
-                results[category.name] = retrieval_auc(
-                    category.labels,
-                    plain,
-                    mirrored,
-                    metric="dot",
-                    pool_radius=p,
-                    sequence=category.sequence,
-                )
+                results[category.name] = category.retrieve(plain, mirrored, p)
             if progress is not None:
                 progress((number + 1) / len(self.categories))
         return {p: Score.of(results) for p, results in found.items()}

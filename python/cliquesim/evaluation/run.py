@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cliquesim.corpus import Corpus
 from cliquesim.evaluation.protocol import Protocol
-from cliquesim.evaluation.retrieval import retrieval_auc
 from cliquesim.fusion import standardize
 from cliquesim.model import SimilarityModel
 
@@ -62,14 +61,7 @@ def evaluate_run(
             for suffix, p in (("", 0), ("_pooled", radius)):
                 if method == "hog" and p:
                     continue
-                found = retrieval_auc(
-                    category.labels,
-                    plain,
-                    mirrored,
-                    metric="dot",
-                    pool_radius=p,
-                    sequence=category.sequence,
-                )
+                found = category.retrieve(plain, mirrored, p)
                 scores[method + suffix] = found.auc
                 tpr.setdefault(method + suffix, []).append(found.tpr)
         per_category[category.name] = scores
