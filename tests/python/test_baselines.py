@@ -131,6 +131,20 @@ def test_table_one_of_a_tiny_run(place: Place) -> None:
     assert np.load(stored / "tpr.npy").shape == (2, 101)
 
 
+def test_networks_are_trained_as_printed_and_as_ours(place: Place) -> None:
+    names = [one + end for one in ("one_sample", "nn_cnn") for end in ("", "_as_ours")]
+    evaluate_baselines(place.run, place.labels, names, num_threads=1)
+    own = json.loads((place.run / "run.json").read_text())["settings"]["training"]
+    for name in names:
+        stage = json.loads((place.run / f"baselines/{name}/training/stage.json").read_text())
+        training = stage["settings"]["training"]
+        changed = {key for key in own if training[key] != own[key]} - {"steps", "seed"}
+        printed = {"front_end", "loss", "augmentation"}
+        assert changed == (set() if name.endswith("_as_ours") else printed)
+        rest = 0 if name.endswith("_as_ours") else CATEGORIES  # the classes of all other samples
+        assert stage["summary"]["sets"] == len(SimilarityModel.load(place.run).corpus_) * 2 + rest
+
+
 def test_nothing_is_computed_twice_but_what_changed(place: Place) -> None:
     names = ("hog", "one_sample", "nn_cnn", "random_init")
     first = evaluate_baselines(place.run, place.labels, names, num_threads=1)
@@ -260,7 +274,7 @@ def test_whose_neighbours_a_network_takes_for_the_same(
     monkeypatch.setattr(networks, "train_network", kept)
     shutil.copytree(place.run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/baselines", ignore_errors=True)
-    for name in ("nn_cnn", "neighbors_not_cliques"):
+    for name in ("nn_cnn_as_ours", "neighbors_not_cliques"):
         with pytest.raises(RunError):
             evaluate_baselines(tmp_path / "run", place.labels, [name], num_threads=1)
     paper, across = (one.toarray() != 0 for one in sets)

@@ -105,22 +105,47 @@ def random_init(place: Workplace) -> Prepared:
     return place.encoded([place.corpus.fingerprint, hash_json(config.to_dict())], load)
 
 
-def one_sample(place: Workplace) -> Prepared:
+def as_printed(config: TrainingConfig) -> TrainingConfig:
+    """How Sect. 3.1 trains its baselines: colours, their changes, and the softmax.
+
+    The network, the optimiser and its schedule stay: so few steps ask for them.
+    """
+    paper = TrainingConfig.paper()
+    return dataclasses.replace(
+        config,
+        front_end=paper.front_end,
+        loss=paper.loss,
+        augmentation=paper.augmentation,
+    )
+
+
+def one_sample(name: str, printed: bool) -> Callable[[Workplace], Prepared]:
     """1-sample CNN: a class per frame, of that frame alone, changed at random.
 
     The class of all other samples is in every batch with the softmax; the contrastive loss, in
     which a class without a common look has no place, has the other frames of the batch for it.
+    With `printed` trained as Sect. 3.1 has it, else as the run's own network is.
     """
-    return _trained(place, "one_sample", [], lambda: _sets(place))
+
+    def prepare(place: Workplace) -> Prepared:
+        config = _training(place, printed)
+        return _trained(place, name, [], lambda: _sets(place, config), config=config)
+
+    return prepare
 
 
-def nn_cnn(place: Workplace) -> Prepared:
+def nn_cnn(name: str, printed: bool) -> Callable[[Workplace], Prepared]:
     """NN-CNN (Sect. 3.1): a class per frame, of it and the 10 nearest by whitened HOG.
 
-    Nearest of the frames' category, of whatever sequence, as single frames.
+    Nearest of the frames' category, of whatever sequence, as single frames. With `printed` trained
+    as Sect. 3.1 has it, else as the run's own network is.
     """
-    each_alone = dataclasses.replace(place.pool, sequence=np.arange(len(place.pool)))
-    return _neighbors_as_classes(place, "nn_cnn", each_alone, teacher_pool_radius=0)
+
+    def prepare(place: Workplace) -> Prepared:
+        each_alone = dataclasses.replace(place.pool, sequence=np.arange(len(place.pool)))
+        return _neighbors_as_classes(place, name, each_alone, 0, _training(place, printed))
+
+    return prepare
 
 
 def neighbors_in_place_of_cliques(place: Workplace) -> Prepared:
@@ -129,11 +154,17 @@ def neighbors_in_place_of_cliques(place: Workplace) -> Prepared:
     What is left of the method without cliques and batches of them.
     """
     radius = place.config.teacher_pool_radius
-    return _neighbors_as_classes(place, "neighbors_not_cliques", place.pool, radius)
+    return _neighbors_as_classes(
+        place, "neighbors_not_cliques", place.pool, radius, place.config.training
+    )
+
+
+def _training(place: Workplace, printed: bool) -> TrainingConfig:
+    return as_printed(place.config.training) if printed else place.config.training
 
 
 def _neighbors_as_classes(
-    place: Workplace, name: str, pool: Pool, teacher_pool_radius: int
+    place: Workplace, name: str, pool: Pool, teacher_pool_radius: int, training: TrainingConfig
 ) -> Prepared:
     """Train on every row with its nearest of the pool's other sequences, by the run's HOG-LDA."""
     hog = describe_corpus(place.corpus, place.run, place.config, place.threads)
@@ -143,9 +174,9 @@ def _neighbors_as_classes(
     def sets() -> Positives:
         similar = np.load(hog.folder / "descriptors.npy", mmap_mode="r")
         found, _ = parts.find_neighbors(similar, pool, config, place.threads, lambda _: None)
-        return _sets(place, found)
+        return _sets(place, training, found)
 
-    return _trained(place, name, [hog], sets, settings)
+    return _trained(place, name, [hog], sets, settings, config=training)
 
 
 def exemplar_cnn(place: Workplace) -> Prepared:
@@ -212,9 +243,10 @@ def patches(frames: NDArray[np.uint8], side: int, seed: int) -> NDArray[np.uint8
     return result
 
 
-def _sets(place: Workplace, neighbors: NDArray[np.int64] | None = None) -> Positives:
-    rest = place.config.training.loss == "softmax"
-    return Positives.around(place.pool, neighbors, rest=rest)
+def _sets(
+    place: Workplace, config: TrainingConfig, neighbors: NDArray[np.int64] | None = None
+) -> Positives:
+    return Positives.around(place.pool, neighbors, rest=config.loss == "softmax")
 
 
 def _trained(
@@ -224,11 +256,10 @@ def _trained(
     sets: Callable[[], Positives],
     settings: dict[str, Any] | None = None,
     *,
-    config: TrainingConfig | None = None,
+    config: TrainingConfig,
     frames: Callable[[], NDArray[np.uint8]] | None = None,
 ) -> Prepared:
     """Train on `sets`, in as many steps as all rounds of the run; `frames` None: the corpus's."""
-    config = config or place.config.training
     steps = place.training_steps()
     config = dataclasses.replace(config, steps=steps, seed=place.config.seed)
     chosen = {
