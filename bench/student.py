@@ -3,8 +3,8 @@
     python bench/student.py --seeds 0 1 2 --output bench/results/student_athletes.json
     python bench/student.py --factors softmax,rgb --set training.steps=400
 
-Per seed one fit is the reference; each factor is that fit with a few settings changed, and shares
-the stages that they leave alone. Anchors are split by their sequences, every second sequence of a
+Per seed one fit is the reference: the default, but lighter (LIGHT), as there are many. Each factor
+is that fit with a few settings changed, and shares the stages that they leave alone. Anchors are split by their sequences, every second sequence of a
 category: the first half is to choose by, the second half confirms. The gap is a factor's AUC minus
 the reference's, a mean over seeds per anchor and then over anchors, with a paired 95 % bootstrap
 interval over the anchors. Every process has one thread; with --run the runs are kept, and the same
@@ -38,6 +38,12 @@ from cliquesim.evaluation.protocol import Protocol
 from cliquesim.evaluation.retrieval import bootstrap_interval
 
 REFERENCE = "reference"
+LIGHT = {
+    "training.image_size": 64,
+    "training.channels": (16, 32, 64, 128),
+    "training.steps": 600,
+    "max_rounds": 1,
+}
 _STILL = {f"training.augmentation.{name}": 0.0 for name in ("translation", "log_scale", "rotation")}
 _COLOUR = {
     f"training.augmentation.{name}": 0.2 for name in ("brightness", "contrast", "saturation")
@@ -57,11 +63,11 @@ FACTORS: dict[str, dict[str, Any]] = {
     },
     "colours changed": _COLOUR,
     "no mirrored pool": {"mirror": False},
-    "64 pixels": {"training.image_size": 64},
     # network and optimisation
-    "half the channels": {"training.channels": (16, 32, 64, 128)},
+    "96 pixels": {"training.image_size": 96},
+    "twice the channels": {"training.channels": (32, 64, 128, 256)},
     "embedding of 512": {"training.embedding_dim": 512},
-    "twice the steps": {"training.steps": 2400},
+    "twice the steps": {"training.steps": 1200},
     "weights not averaged": {"training.averaging": "none"},
     "weights of the last quarter averaged": {"training.averaging": "swa"},
     "AdaGrad": {"training.optimizer": "adagrad", "training.learning_rate": 0.01},
@@ -87,10 +93,15 @@ FACTORS: dict[str, dict[str, Any]] = {
     "2 frames of a sequence in a clique": {"clique_per_sequence": 2},
     "cliques not merged": {"clique_merging": False},
     "random batches": {"batch_method": "random"},
+    "Eq. (1) without similarity": {"batch_similarity": False},
+    "Eq. (1) with lambda1 = 0": {"lambda1": 0.0},
+    "Eq. (1) with lambda2 = 0": {"lambda2": 0.0},
+    "16 cliques of 8 in a batch": {"cliques_per_batch": 16, "training.images_per_clique": 8},
+    "64 cliques of 2 in a batch": {"cliques_per_batch": 64, "training.images_per_clique": 2},
     # rounds
-    "one round": {"max_rounds": 1},
+    "two rounds": {"max_rounds": 2, "agreement": 1.0},
+    "two rounds, the last network alone": {"max_rounds": 2, "agreement": 1.0, "students": "last"},
     "three rounds": {"max_rounds": 3, "agreement": 1.0},
-    "the last network alone": {"students": "last"},
 }
 RADII = (0, 1)
 METHODS = ("learned", "fused")
@@ -122,7 +133,7 @@ def main() -> int:
     print(show(rows))
     report = {
         **provenance(("torch", "numpy", "scipy")),
-        "reference": options.set,
+        "reference": reference(options.set),
         "seeds": options.seeds,
         "rows": rows,
     }
@@ -144,10 +155,15 @@ def choose(names: str | None) -> dict[str, dict[str, Any]]:
     }
 
 
+def reference(settings: Sequence[str]) -> dict[str, Any]:
+    """What the reference changes in the default."""
+    return {**LIGHT, **dict(map(parse_setting, settings))}
+
+
 def load(options: argparse.Namespace, folder: Path) -> Path:
     """The folder of the corpus, read once for all."""
     if not folder.exists():
-        config = make_config(changes=dict(map(parse_setting, options.set)))
+        config = make_config(changes=reference(options.set))
         shape: dict[str, Any] = {"size": (config.frame_size,) * 2, "box_scale": config.box_scale}
         if options.manifest:
             corpus = cs.Corpus.from_manifest(options.manifest, options.root or ".", **shape)
@@ -192,7 +208,7 @@ def measure(
     warnings.simplefilter("ignore", cs.CliqueWarning)
     warnings.simplefilter("ignore", cs.BatchWarning)
     corpus = cs.Corpus.load(folder)
-    config = make_config(changes={**dict(map(parse_setting, settings)), **changes, "seed": seed})
+    config = make_config(changes={**reference(settings), **changes, "seed": seed})
     runs = place / f"seed-{seed}"
     start = time.monotonic()
     fitted = pipeline.fit(

@@ -22,5 +22,6 @@ CLIQUESIM_EXPANDED_MODULE(CLIQUESIM_LEVEL, module) {
     register_linkage(module);
     register_cliques(module);
     register_batches(module);
+    register_training(module);
     register_temporal(module);
 }

@@ -12,6 +12,7 @@ void register_neighbors(pybind11::module_& module);
 void register_linkage(pybind11::module_& module);
 void register_cliques(pybind11::module_& module);
 void register_batches(pybind11::module_& module);
+void register_training(pybind11::module_& module);
 void register_temporal(pybind11::module_& module);
 
 }  // namespace cliquesim::bindings

@@ -79,7 +79,7 @@ class Config(BaseModel):
 
     # rounds, embedding
     max_rounds: int = Field(
-        2, ge=1, le=4, description="how often cliques are made and a network is trained"
+        3, ge=1, le=4, description="how often cliques are made and a network is trained"
     )
     agreement: float = Field(
         0.95, ge=0, le=1, description="stop when this share of neighbours stays from round to round"

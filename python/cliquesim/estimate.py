@@ -35,19 +35,25 @@ class Rates:
         import torch
 
         from cliquesim.training import EmbeddingModel
-        from cliquesim.training.pixels import limited_threads
+        from cliquesim.training.pixels import limited_threads, resolve_precision
 
         a = torch.rand(1024, 1024)
         images = min(32, config.training.batch_size)
         side = config.training.image_size
         network = EmbeddingModel.random(config.training).backbone
         pixels = torch.rand(images, 3, side, side)
+        dtype = resolve_precision(config.training.precision, torch.device("cpu"))
+
+        def run() -> torch.Tensor:
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                return network(pixels)  # type: ignore[no-any-return]
+
         with limited_threads(num_threads):
             product = _seconds(lambda: a @ a)
             with torch.no_grad():
-                forward = _seconds(lambda: network(pixels))
+                forward = _seconds(run)
             network.train()
-            both = _seconds(lambda: network(pixels).square().mean().backward())
+            both = _seconds(lambda: run().float().square().mean().backward())  # type: ignore[no-untyped-call]
         return cls(2 * 1024**3 / product, images / both, images / forward)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -15,9 +16,10 @@ import scipy.sparse as sp
 
 torch = pytest.importorskip("torch")
 
+from cliquesim import _core  # noqa: E402
 from cliquesim.errors import InputError, RunError  # noqa: E402
 from cliquesim.fusion import standardize  # noqa: E402
-from cliquesim.training import (  # noqa: E402
+from cliquesim.training import (  # noqa: E402  # noqa: E402
     AlexNet,
     AugmentationConfig,
     CompactNet,
@@ -25,6 +27,8 @@ from cliquesim.training import (  # noqa: E402
     GradientFrontEnd,
     TrainingConfig,
     augment,
+    augmentation,
+    backbones,
     embed,
     global_softmax_loss,
     restricted_softmax_loss,
@@ -33,8 +37,10 @@ from cliquesim.training import (  # noqa: E402
     train,
 )
 from cliquesim.training import config as training_config  # noqa: E402
+from cliquesim.training.augmentation import augment_frames  # noqa: E402
 from cliquesim.training.backbones import fade_surroundings  # noqa: E402
 from cliquesim.training.optimizers import build_optimizer, learning_rate  # noqa: E402
+from cliquesim.training.pixels import as_floats  # noqa: E402
 from cliquesim.training.sampling import CliqueSampler  # noqa: E402
 
 SMALL = {
@@ -231,7 +237,71 @@ def test_same_seed_same_changes_other_seed_others():
     assert not torch.equal(a, c)
 
 
+AUGMENTATIONS = {
+    "default": AugmentationConfig(),
+    "paper": AugmentationConfig.paper(),
+    "none": AugmentationConfig.none(),
+    "all": dataclasses.replace(
+        AugmentationConfig.paper(), shear=10.0, erasing=1.0, background=1.0, translation=0.4
+    ),
+}
+
+
+@pytest.mark.parametrize("level", _core.runnable_levels())
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_frames_are_augmented_in_cpp_as_in_torch(name, level, monkeypatch):
+    monkeypatch.setattr(augmentation, "_core", _core.load_level(level))
+    config = AUGMENTATIONS[name]
+    frames = torch.randint(0, 256, (7, 3, 37, 29), dtype=torch.uint8)
+    for seed in range(5):
+        flip = torch.arange(7) % 2 == seed % 3
+        drawn = sample_augmentation(
+            7, config, torch.Generator().manual_seed(seed), flip, torch.rand(7, 2) + 0.01
+        )
+        expected = augment(as_floats(frames), drawn, config)
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            for given in (frames, frames.contiguous(memory_format=torch.channels_last)):
+                found.append(augment_frames(given, drawn, config))
+        torch.set_num_threads(1)
+        assert all(torch.equal(one, found[0]) for one in found)
+        torch.testing.assert_close(found[0], expected, rtol=0, atol=3e-5)
+
+
+def test_frames_of_one_pixel_and_none_at_all():
+    config = AUGMENTATIONS["all"]
+    for shape in ((1, 3, 1, 1), (3, 3, 1, 5), (0, 3, 8, 8)):
+        drawn = sample_augmentation(shape[0], config, torch.Generator().manual_seed(0))
+        frames = torch.full(shape, 51, dtype=torch.uint8)
+        found = augment_frames(frames, drawn, config)
+        assert found.shape == shape
+        if shape[0]:
+            torch.testing.assert_close(found, augment(as_floats(frames), drawn, config))
+
+
 # --- networks ---
+
+
+@pytest.mark.parametrize("level", _core.runnable_levels())
+@pytest.mark.parametrize("window", [1, 5, 17, 99])
+def test_gradients_are_made_in_cpp_as_in_torch(window, level, monkeypatch):
+    monkeypatch.setattr(backbones, "_core", _core.load_level(level))
+    front = GradientFrontEnd(window=window)
+    for shape in ((3, 3, 33, 41), (2, 3, 1, 4), (1, 3, 2, 1), (0, 3, 9, 9)):
+        images = torch.rand(shape)
+        extent = torch.rand(shape[0], 2) * 0.6 + 0.5  # some of them the whole frame
+        for share in (None, extent.clamp_max(1.0)):
+            torch.set_num_threads(2)
+            found = backbones.seen_by_network(front, images, share)
+            torch.set_num_threads(1)
+            assert found.is_contiguous(memory_format=torch.channels_last)
+            assert torch.equal(found, backbones.seen_by_network(front, images, share))
+            with torch.enable_grad():
+                asked = images.clone().requires_grad_()
+                expected = backbones.seen_by_network(front, asked, share)
+            assert expected.requires_grad
+            torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=3e-5)
 
 
 def test_gradient_front_end_equals_a_plain_one():

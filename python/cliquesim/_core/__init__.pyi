@@ -245,6 +245,30 @@ def solve_relaxed(
     num_threads: int,
 ) -> tuple[_F64, float, str, dict[str, Any]]: ...
 
+# --- training ---
+
+# Empty arrays leave their step out; see training/augmentation.py.
+def augment(
+    frames: NDArray[np.uint8],  # (n, H, W, 3)
+    affine: _F32,  # (n, 6)
+    colour: _F32,  # (n, 6)
+    others: _I64,  # (n, 1)
+    ellipse: _F32,  # (n, 2)
+    softness: float,
+    erase: _F32,  # (n, 4)
+    images: _F32,  # (n, 3, H, W), written
+    num_threads: int,
+) -> None: ...
+def gradient_channels(
+    images: _F32,  # (n, 3, H, W)
+    window: int,
+    floor: float,
+    rows: _F32,  # (n, H), or empty
+    columns: _F32,  # (n, W), or empty
+    channels: _F32,  # (n, H, W, 3), written
+    num_threads: int,
+) -> None: ...
+
 # --- temporal ---
 
 def pooled_similarity(

@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
+from cliquesim import _core
 from cliquesim.training.config import AugmentationConfig
+from cliquesim.training.pixels import as_floats
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,36 @@ def _sample_surroundings(
     return other, torch.where(replaced[:, None], ellipse, torch.full_like(ellipse, math.inf))
 
 
+def augment_frames(
+    frames: Tensor, sample: AugmentationSample, config: AugmentationConfig
+) -> Tensor:
+    """`augment` of frames uint8 (n, 3, H, W), as floats in [0, 1]; on the CPU in C++.
+
+    Several times faster than torch's single steps, equal up to rounding.
+    """
+    if frames.device.type != "cpu":
+        return augment(as_floats(frames), sample, config)
+    n, _, height, width = frames.shape
+    none: NDArray[np.float32] = np.empty((0, 0), np.float32)
+    moved = config.moves or bool((sample.affine[:, 0, 0] < 0).any())
+    colour = torch.column_stack(
+        (sample.gain, sample.brightness, sample.contrast, sample.saturation)
+    )
+    images = torch.empty((n, 3, height, width))
+    _core.augment(
+        np.ascontiguousarray(frames.permute(0, 2, 3, 1).numpy()),
+        sample.affine.reshape(n, 6).numpy() if moved else none,
+        colour.numpy() if config.recolors else none,
+        sample.other[:, None].numpy() if config.background else np.empty((0, 0), np.int64),
+        sample.ellipse.numpy() if config.background else none,
+        config.background_softness,
+        sample.erase.numpy() if config.erasing else none,
+        images.numpy(),
+        torch.get_num_threads(),
+    )
+    return images
+
+
 def augment(images: Tensor, sample: AugmentationSample, config: AugmentationConfig) -> Tensor:
     """Apply what was drawn to frames (n, 3, H, W) in [0, 1].
 
@@ -129,15 +163,14 @@ def augment(images: Tensor, sample: AugmentationSample, config: AugmentationConf
     height, width = images.shape[2:]
     y = ((torch.arange(height, device=images.device) + 0.5) * (2.0 / height) - 1.0)[None, :, None]
     x = ((torch.arange(width, device=images.device) + 0.5) * (2.0 / width) - 1.0)[None, None, :]
-    geometric = any((config.translation, config.log_scale, config.rotation, config.shear))
-    if geometric:
+    if config.moves:
         images = F.grid_sample(
             images, _grid(sample.affine, x, y), padding_mode="border", align_corners=False
         )
     elif bool((sample.affine[:, 0, 0] < 0).any()):
         mirrored = (sample.affine[:, 0, 0] < 0)[:, None, None, None]
         images = torch.where(mirrored, images.flip(3), images)
-    if any((config.brightness, config.contrast, config.saturation, config.color_gain)):
+    if config.recolors:
         images = _recolor(images, sample)
     if config.background:
         images = _replace_surroundings(images, sample, config.background_softness, x, y)

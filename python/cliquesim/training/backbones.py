@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cliquesim import _core
 from cliquesim.errors import InputError
 from cliquesim.training.config import TrainingConfig
 
@@ -55,6 +57,27 @@ class GradientFrontEnd(nn.Module):
             (magnitude * scale, (dx * dx - dy * dy) * turn, 2.0 * dx * dy * turn), dim=1
         )
 
+    def on_cpu(self, images: Tensor, extent: Tensor | None) -> Tensor:
+        """`forward` in C++, faded outside `extent`; channels last."""
+        n, _, height, width = images.shape
+        rows = columns = np.empty((0, 0), np.float32)
+        if extent is not None:
+            rows, columns = (
+                _fading(extent[:, axis].float(), side).numpy()
+                for axis, side in ((1, height), (0, width))
+            )
+        channels = torch.empty((n, height, width, 3))
+        _core.gradient_channels(
+            images.contiguous().numpy(),
+            self.window,
+            self.floor,
+            rows,
+            columns,
+            channels.numpy(),
+            torch.get_num_threads(),
+        )
+        return channels.permute(0, 3, 1, 2)
+
     def _box(self, side: int, like: Tensor) -> Tensor:
         """(side, side): row i averages the window around i, cut at the border."""
         position = torch.arange(side, device=like.device)
@@ -74,6 +97,24 @@ class RGBFrontEnd(nn.Module):
         return (images.float() - self.mean) * self.scale
 
 
+def seen_by_network(
+    front_end: GradientFrontEnd | RGBFrontEnd, images: Tensor, extent: Tensor | None
+) -> Tensor:
+    """What a front end makes of images (N, 3, H, W), faded outside the subject; channels last.
+
+    Gradients come from C++ on the CPU, unless somebody asks for their derivative.
+    """
+    if (
+        isinstance(front_end, GradientFrontEnd)
+        and images.device.type == "cpu"
+        and images.dtype == torch.float32
+        and not images.requires_grad
+    ):
+        return front_end.on_cpu(images, extent)
+    channels = fade_surroundings(front_end(images), extent)
+    return channels.contiguous(memory_format=torch.channels_last)
+
+
 def fade_surroundings(channels: Tensor, extent: Tensor | None, softness: float = 0.1) -> Tensor:
     """What a front end gives, faded to 0 outside the subject.
 
@@ -88,12 +129,16 @@ def fade_surroundings(channels: Tensor, extent: Tensor | None, softness: float =
     """
     if extent is None:
         return channels
-    weights = []
-    for share, count in ((extent[:, 1], channels.shape[2]), (extent[:, 0], channels.shape[3])):
-        centre = ((torch.arange(count, device=channels.device) + 0.5) * (2.0 / count) - 1.0).abs()
-        weights.append(((share[:, None] - centre) / softness + 1.0).clamp(0.0, 1.0))
-        weights[-1] = torch.where(share[:, None] < 1, weights[-1], 1.0)
-    return channels * (weights[0][:, None, :, None] * weights[1][:, None, None, :])
+    rows = _fading(extent[:, 1], channels.shape[2], softness)
+    columns = _fading(extent[:, 0], channels.shape[3], softness)
+    return channels * (rows[:, None, :, None] * columns[:, None, None, :])
+
+
+def _fading(share: Tensor, count: int, softness: float = 0.1) -> Tensor:
+    """(N, count): 1 within the middle `share` of a side, 0 from `softness` of half a side on."""
+    centre = ((torch.arange(count, device=share.device) + 0.5) * (2.0 / count) - 1.0).abs()
+    weights = ((share[:, None] - centre) / softness + 1.0).clamp(0.0, 1.0)
+    return torch.where(share[:, None] < 1, weights, 1.0)
 
 
 class CompactNet(nn.Module):
@@ -135,9 +180,7 @@ class CompactNet(nn.Module):
     ) -> Tensor:
         """Features (N, E) of a named layer; images (N, 3, S, S) in [0, 1]."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = fade_surroundings(self.front_end(images), extent).contiguous(
-            memory_format=torch.channels_last
-        )
+        x = seen_by_network(self.front_end, images, extent)
         x = self.convolutions(x).flatten(1)
         return x if name == "conv" else self.fc(x)  # type: ignore[no-any-return]
 
@@ -198,7 +241,7 @@ class AlexNet(nn.Module):
     ) -> Tensor:
         """Features (N, E) of a named layer; images (N, 3, 227, 227) in [0, 1]."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = fade_surroundings(self.front_end(images), extent)
+        x = seen_by_network(self.front_end, images, extent)
         x = self._normalise_and_pool(F.relu(self.conv1(x)))
         x = self._normalise_and_pool(F.relu(self.conv2(x)))
         x = F.relu(self.conv4(F.relu(self.conv3(x))))
@@ -264,9 +307,7 @@ class ExemplarNet(nn.Module):
     ) -> Tensor:
         """Features of a named layer; images (N, 3, S, S) in [0, 1]."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = fade_surroundings(self.front_end(images), extent).contiguous(
-            memory_format=torch.channels_last
-        )
+        x = seen_by_network(self.front_end, images, extent)
         x = F.relu(self.fc(self.convolutions(x)))
         return F.adaptive_max_pool2d(x, 1 if name == "fc4" else 2).flatten(1)
 

@@ -62,6 +62,16 @@ class AugmentationConfig:
         for name in ("translation", "log_scale", "rotation", "shear", "background_softness"):
             as_real(getattr(self, name), name, 0.0)
 
+    @property
+    def moves(self) -> bool:
+        """Whether frames are shifted, scaled, turned or sheared."""
+        return any((self.translation, self.log_scale, self.rotation, self.shear))
+
+    @property
+    def recolors(self) -> bool:
+        """Whether colours change."""
+        return any((self.brightness, self.contrast, self.saturation, self.color_gain))
+
     @classmethod
     def none(cls) -> AugmentationConfig:
         """No change at all."""

@@ -11,7 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cliquesim._validation import as_count, as_extent
 from cliquesim.training.model import EmbeddingModel
-from cliquesim.training.pixels import check_frames, limited_threads, resolve_precision, to_pixels
+from cliquesim.training.pixels import (
+    as_floats,
+    check_frames,
+    limited_threads,
+    resized,
+    resolve_precision,
+)
 
 
 def embed(
@@ -57,7 +63,8 @@ def embed(
     blocks = []
     with limited_threads(num_threads), torch.inference_mode():
         for start in range(0, len(frames), batch_size):
-            pixels = to_pixels(frames[start : start + batch_size], backbone.image_size, place)
+            block = resized(frames[start : start + batch_size], backbone.image_size, place)
+            pixels = as_floats(block)
             if flip:
                 pixels = pixels.flip(3)
             with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):

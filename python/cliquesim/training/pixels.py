@@ -24,19 +24,27 @@ def check_frames(frames: NDArray[Any]) -> None:
         )
 
 
-def to_pixels(frames: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
-    """Frames (n, H, W, 3) as floats (n, 3, size, size) in [0, 1], low-pass filtered."""
+def resized(frames: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
+    """Frames (n, H, W, 3) as uint8 (n, 3, size, size), low-pass filtered; channels last."""
     # Torch warns of read-only arrays, as memory-mapped ones are.
     pixels = (
         torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(device).permute(0, 3, 1, 2)
     )
+    if pixels.shape[2:] == (size, size):
+        return pixels
     # Only the CPU resizes uint8 itself, several times faster than floats.
-    if device.type != "cpu":
-        pixels = pixels.float()
-    if pixels.shape[2:] != (size, size):
-        pixels = F.interpolate(
-            pixels, (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
+    scaled = F.interpolate(
+        pixels if device.type == "cpu" else pixels.float(),
+        (size, size),
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
+    )
+    return scaled if device.type == "cpu" else scaled.round().clamp(0, 255).to(torch.uint8)
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """uint8 (n, 3, H, W) as float32 in [0, 1], contiguous."""
     return pixels.float().contiguous() / 255.0
 
 

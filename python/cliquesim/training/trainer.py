@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cliquesim._files import PathLike
 from cliquesim._validation import as_extent
 from cliquesim.errors import InputError, RunError
-from cliquesim.training.augmentation import augment, sample_augmentation
+from cliquesim.training.augmentation import augment_frames, sample_augmentation
 from cliquesim.training.checkpoints import (
     TrainingState,
     fingerprint,
@@ -33,7 +33,7 @@ from cliquesim.training.config import TrainingConfig
 from cliquesim.training.losses import CliqueHead, clique_loss
 from cliquesim.training.model import EmbeddingModel
 from cliquesim.training.optimizers import AveragedWeights, build_optimizer, learning_rate
-from cliquesim.training.pixels import check_frames, limited_threads, resolve_precision, to_pixels
+from cliquesim.training.pixels import check_frames, limited_threads, resized, resolve_precision
 from cliquesim.training.sampling import (
     CliqueSampler,
     Draw,
@@ -294,11 +294,11 @@ class _Trainer:
     def images(self, draw: Draw, step: int, extent: Tensor) -> Tensor:
         """The frames of a step, changed at random."""
         config = self.config
-        pixels = to_pixels(self.frames[self.frame[draw.rows]], config.image_size, self.device)
+        pixels = resized(self.frames[self.frame[draw.rows]], config.image_size, self.device)
         self.generator.manual_seed(step_seed(config.seed, step))
         flip = torch.from_numpy(self.flip[draw.rows])
         sample = sample_augmentation(len(pixels), config.augmentation, self.generator, flip, extent)
-        return augment(pixels, sample, config.augmentation)
+        return augment_frames(pixels, sample, config.augmentation)
 
     def relations(self, draw: Draw) -> tuple[Tensor | None, Tensor | None]:
         """Pairs of the same sequence, and pairs that count neither way (contrastive only)."""

@@ -1,0 +1,72 @@
+#include "bindings/arrays.hpp"
+#include "bindings/stages.hpp"
+#include "training/training.hpp"
+
+namespace cliquesim::bindings {
+
+namespace {
+
+// One row of `each` values per frame; an empty array stands for none.
+template <typename T>
+std::span<const T> rows_of(const Array<T>& array, py::ssize_t count, py::ssize_t each,
+                           const char* name) {
+    if (array.size() == 0) return {};
+    require(array.ndim() == 2 && array.shape(0) == count && array.shape(1) == each,
+            std::string(name) + " must have shape (n, " + std::to_string(each) + ")");
+    return {array.data(), static_cast<std::size_t>(array.size())};
+}
+
+}  // namespace
+
+void register_training(py::module_& module) {
+    module.def(
+        "augment",
+        [](const Array<std::uint8_t>& frames, const Array<float>& affine,
+           const Array<float>& colour, const Array<std::int64_t>& others,
+           const Array<float>& ellipse, float softness, const Array<float>& erase,
+           Array<float> images, int num_threads) {
+            require(frames.ndim() == 4 && frames.shape(3) == 3, "frames must be (n, H, W, 3)");
+            const training::Frames view{frames.data(), frames.shape(0), frames.shape(1),
+                                        frames.shape(2)};
+            require(images.ndim() == 4 && images.shape(0) == view.count && images.shape(1) == 3 &&
+                        images.shape(2) == view.height && images.shape(3) == view.width,
+                    "images must have shape (n, 3, H, W)");
+            const training::Changes changes{rows_of(affine, view.count, 6, "affine"),
+                                            rows_of(colour, view.count, 6, "colour"),
+                                            rows_of(others, view.count, 1, "others"),
+                                            rows_of(ellipse, view.count, 2, "ellipse"),
+                                            softness,
+                                            rows_of(erase, view.count, 4, "erase")};
+            float* out = images.mutable_data();
+            run_kernel(num_threads, py::none(), [&](const Context& context) {
+                training::augment(view, changes, out, context);
+            });
+        },
+        py::arg("frames").noconvert(), py::arg("affine").noconvert(), py::arg("colour").noconvert(),
+        py::arg("others").noconvert(), py::arg("ellipse").noconvert(), py::arg("softness"),
+        py::arg("erase").noconvert(), py::arg("images").noconvert(), py::arg("num_threads"));
+    module.def(
+        "gradient_channels",
+        [](const Array<float>& images, int window, float floor, const Array<float>& rows,
+           const Array<float>& columns, Array<float> channels, int num_threads) {
+            require(images.ndim() == 4 && images.shape(1) == 3, "images must be (n, 3, H, W)");
+            const training::Images view{images.data(), images.shape(0), images.shape(2),
+                                        images.shape(3)};
+            require(channels.ndim() == 4 && channels.shape(0) == view.count &&
+                        channels.shape(1) == view.height && channels.shape(2) == view.width &&
+                        channels.shape(3) == 3,
+                    "channels must have shape (n, H, W, 3)");
+            const auto row_weights = rows_of(rows, view.count, view.height, "rows");
+            const auto column_weights = rows_of(columns, view.count, view.width, "columns");
+            float* out = channels.mutable_data();
+            run_kernel(num_threads, py::none(), [&](const Context& context) {
+                training::gradient_channels(view, {window, floor}, row_weights, column_weights, out,
+                                            context);
+            });
+        },
+        py::arg("images").noconvert(), py::arg("window"), py::arg("floor"),
+        py::arg("rows").noconvert(), py::arg("columns").noconvert(),
+        py::arg("channels").noconvert(), py::arg("num_threads"));
+}
+
+}  // namespace cliquesim::bindings
