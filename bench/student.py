@@ -4,11 +4,12 @@
     python bench/student.py --factors softmax,rgb --set training.steps=400
 
 Per seed one fit is the reference: the default, but lighter (LIGHT), as there are many. Each factor
-is that fit with a few settings changed, and shares the stages that they leave alone. Anchors are split by their sequences, every second sequence of a
-category: the first half is to choose by, the second half confirms. The gap is a factor's AUC minus
-the reference's, a mean over seeds per anchor and then over anchors, with a paired 95 % bootstrap
-interval over the anchors. Every process has one thread; with --run the runs are kept, and the same
-command goes on where it stopped. Prints a table, and JSON to --output.
+is that fit with a few settings changed, and shares the stages that they leave alone. Anchors are
+split by their sequences, every second sequence of a category: the first half is to choose by, the
+second half confirms. The gap is a factor's AUC minus the reference's, a mean over seeds per anchor
+and then over anchors, with a paired 95 % bootstrap interval over the anchors. Every process has one
+thread; with --run the runs are kept, and the same command goes on where it stopped.
+Prints a table, and JSON to --output.
 """
 
 from __future__ import annotations

@@ -91,11 +91,21 @@ def test_student(tmp_path: Path) -> None:
     pytest.importorskip("h5py", reason="extra 'labels'")
     frames = write_figures(tmp_path / "frames", 2, 6, 8)
     labels = write_labels(tmp_path / "labels", 2, 6, 8)
-    changes = {**SMALL, "cliques_per_batch": 3, "training.steps": 4}
+    changes = {
+        **SMALL,
+        "cliques_per_batch": 3,
+        "training.steps": 4,
+        "training.temperature": 0.07,
+    }
     words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
     words = [word.replace("(", "[").replace(",)", "]").replace(")", "]") for word in words]
     arguments = ("--frames", frames, "--labels", labels, "--seeds", 0, 1, *words)
-    arguments += ("--factors", "softmax over all,one round", "--output", tmp_path / "out.json")
+    arguments += (
+        "--factors",
+        "softmax over all,temperature 0.07",
+        "--output",
+        tmp_path / "out.json",
+    )
     result = run("student.py", *arguments)
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "out.json").read_text())
@@ -105,13 +115,25 @@ def test_student(tmp_path: Path) -> None:
         one = softmax[f"{half}: learned, p = 1"]
         assert one["interval"][0] <= one["gap"] <= one["interval"][1]
         assert one["auc"] == pytest.approx(sum(one["of_seeds"]) / 2)
-        # A change that changes nothing: the reference has one round here.
+        # A change that changes nothing.
         assert same[f"{half}: fused, p = 0"]["gap"] == 0
         assert (
             same[f"{half}: fused, p = 0"]["of_seeds"]
             == reference[f"{half}: fused, p = 0"]["of_seeds"]
         )
     assert run("student.py", "--factors", "no such", *arguments[:4]).returncode == 1
+
+
+def test_training(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run("training.py", "--size", 32, "--batch", 16, "--repeats", 1, "--output", out)
+    assert result.returncode == 0, result.stderr
+    (case,) = json.loads(out.read_text())["cases"]
+    assert set(case["torch_over_ours"]) == {"step", "pixels of a step", "embedding"}
+    assert case["floor_seconds"] > 0
+    # 16, 8, 4, 2 pixels a side after each convolution.
+    products = 256 * 32 * 75 + 64 * 64 * 288 + 16 * 128 * 576 + 4 * 256 * 1152 + 1024 * 256
+    assert case["step_flops"] == 3 * 16 * 2 * products
 
 
 def test_stages(tmp_path: Path) -> None:
