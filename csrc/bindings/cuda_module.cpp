@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <tuple>
 
+#include "bindings/cuda_stages.hpp"
 #include "common/device_status.hpp"
+#include "common/errors.hpp"
 #include "temporal/temporal_cuda.hpp"
 
 namespace py = pybind11;
@@ -43,6 +45,14 @@ void pool(std::uintptr_t products, std::int64_t product_stride, const Side& rows
 }  // namespace
 
 PYBIND11_MODULE(_cuda, module) {
+    py::register_local_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer) std::rethrow_exception(pointer);
+        } catch (const cliquesim::Interrupted&) {
+            // PythonMonitor left KeyboardInterrupt (or the callback's error) set on this thread.
+            if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
+        }
+    });
     module.def("device_status", [] {
         const auto status = cliquesim::cuda::device_status();
         return py::make_tuple(status.count, status.problem);
@@ -50,4 +60,5 @@ PYBIND11_MODULE(_cuda, module) {
     module.def("pool", &pool, py::arg("products"), py::arg("product_stride"), py::arg("rows"),
                py::arg("cols"), py::arg("out"), py::arg("out_stride"), py::arg("device"),
                py::arg("stream"));
+    cliquesim::bindings::register_cuda_linkage(module);
 }
