@@ -1,3 +1,8 @@
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
 # Addresses are those of device memory that the caller owns and keeps alive until `stream` has
 # finished; `stream` is a cudaStream_t.
 _Side = tuple[int, int, int, int]  # positions (int64), before, after (int32), their count
@@ -15,3 +20,17 @@ def pool(
     device: int,
     stream: int,
 ) -> None: ...
+def linkage_workspace(n: int, dtype: str) -> int:
+    """Bytes of device memory, aligned to 256."""
+
+def linkage(
+    distances: int,
+    n: int,
+    stride: int,
+    dtype: str,
+    workspace: int,
+    device: int,
+    stream: int,
+    progress: Callable[[float], object] | None,
+) -> NDArray[np.float64]:
+    """SciPy's dendrogram of a symmetric square, which is destroyed."""

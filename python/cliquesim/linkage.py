@@ -89,8 +89,10 @@ def linkage(
         always precomputed.
     num_threads : int, optional
         Threads; all processors of this process by default. The result is the same bit for bit.
-    device : {"cpu"}
-        Where to run.
+    device : {"cpu", "cuda"}
+        "cuda": the square of distances is made in device memory and linked there, in the dtype that
+        `y` has on the CPU. `y` is copied to the current device unless it is a CUDA tensor; then the
+        result is a tensor beside it. The work goes to the caller's current stream.
     similarity : bool
         Precomputed `y` holds similarities: the most similar are merged first (`-inf`: never). A
         height is then the largest similarity of all minus that of the merge, so that heights
@@ -98,21 +100,22 @@ def linkage(
     overwrite : bool
         The memory of a precomputed `y` may be used; then no second copy of any part is made, and
         `y` holds nothing of use afterwards. It must be a writable C-contiguous array of float32 or
-        float64.
+        float64; with "cuda", where it saves memory only for a contiguous square there, any array.
     storage : {"auto", "none", "triangle16", "triangle", "square"}
         What to keep of the distances of vectors. "none": nothing; they are computed twice, in
         O(n D) memory besides the distances of clusters (see `memory_limit`). "triangle": half of
         the square, computed once. "triangle16": the same in 16 bits a distance; heights are exact
         for distances rounded to 65,536 even steps. "square": the whole square and rounds of
         reciprocal nearest neighbours on it, as on a GPU. "auto": "none"; with a `memory_limit`
-        that allows it, "triangle".
+        that allows it, "triangle"; with "cuda" always "square".
     memory_limit : int, optional
         Bytes that may be used beside `y`; three quarters of the memory that is free by default.
-        `linkage_memory` says beforehand what each storage takes.
+        `linkage_memory` says beforehand what each storage takes. With "cuda": of device memory, for
+        the square; no limit by default.
     return_info : bool
         Also return a dict: `storage`, `levels` (observations, then clusters after every pass),
         `step` (of rounded distances, else 0), `largest_similarity` (else None), `memory` (bytes
-        that `linkage_memory` gave, None for precomputed input).
+        that `linkage_memory` gave, None for precomputed input; with "cuda" those of the square).
     progress : callable, optional
         Called with the fraction that is done.
 
@@ -128,13 +131,18 @@ def linkage(
     ------
     InputError
         No observation, a length that is not n (n - 1) / 2, NaN (with its position), a row for
-        which the metric is not defined, a memory limit that is too small.
+        which the metric is not defined, a memory limit that is too small; with "cuda" a graph or
+        another storage than the square.
+    RunError
+        CUDA cannot be used, or its memory is too small; the message says why.
 
     Notes
     -----
     Exact: precomputed heights are entries of `y`, unrounded, and the tree is a complete linkage of
     `y`. Where distances are equal there are several; the choice is the same in every run. Vectors:
-    distances come from matrix products in the dtype of `y`; duplicates are exactly 0 apart.
+    distances come from matrix products in the dtype of `y`; duplicates are exactly 0 apart. On a
+    GPU the choice between equal distances is that of `storage="square"`, and the products are
+    torch's, whose last digits differ.
 
     One pass over all distances lists every observation's nearest; from the lists alone follows
     what can be merged with certainty, usually half of everything and more. A second pass makes the
@@ -153,8 +161,13 @@ def linkage(
     as_choice(method, "method", ("complete",))
     as_choice(metric, "metric", (*METRICS, "precomputed"))
     as_choice(storage, "storage", STORAGES)
-    check_device(device, "linkage")
+    check_device(device, "linkage", ("cpu", "cuda"))
     threads = as_threads(num_threads)
+    if device == "cuda":
+        result: NDArray[np.float64] | tuple[NDArray[np.float64], dict[str, Any]] = _on_cuda(
+            y, metric, similarity, overwrite, storage, memory_limit, return_info, progress
+        )
+        return result
     limit = _free_memory() if memory_limit is None else as_count(memory_limit, "memory_limit")
     info: dict[str, Any] = {"storage": "input", "memory": None}
     graph = bool(sparse.issparse(y))
@@ -178,12 +191,52 @@ def linkage(
         )
         similarity = metric == "dot"
     Z, levels, step = link
-    largest = None
-    if similarity and len(Z):
-        largest = -float(Z[0, 2])
-        Z[:, 2] += largest
+    largest = _raise_to_zero(Z) if similarity else None
     info |= {"levels": levels, "step": step, "largest_similarity": largest}
     return (Z, info) if return_info else Z
+
+
+def _raise_to_zero(Z: NDArray[np.float64]) -> float | None:
+    """Makes negated similarities heights that ascend from 0; returns the largest similarity."""
+    if len(Z) == 0:
+        return None
+    largest = -float(Z[0, 2])
+    Z[:, 2] += largest
+    return largest
+
+
+def _on_cuda(
+    y: Any,
+    metric: str,
+    similarity: bool,
+    overwrite: bool,
+    storage: str,
+    memory_limit: int | None,
+    return_info: bool,
+    progress: _Progress,
+) -> Any:
+    from cliquesim._linkage_cuda import like_input, linkage_cuda
+
+    if sparse.issparse(y):
+        raise InputError("a graph is linked on the CPU only; use device='cpu'")
+    if storage not in ("auto", "square"):
+        raise InputError(f"storage={storage!r} is for device='cpu'; a GPU takes the square")
+    precomputed = metric == "precomputed" or np.ndim(y) == 1
+    if (similarity or overwrite) and not precomputed:
+        raise InputError("similarity and overwrite are for precomputed y, but y is vectors")
+    limit = None if memory_limit is None else as_count(memory_limit, "memory_limit")
+    Z, need = linkage_cuda(y, metric, similarity, overwrite, limit, progress)
+    similarity = similarity if precomputed else metric == "dot"
+    info: dict[str, Any] = {
+        "storage": "square",
+        "memory": need,
+        "levels": [len(Z) + 1],
+        "step": 0.0,
+        "largest_similarity": _raise_to_zero(Z) if similarity else None,
+    }
+    if progress is not None:
+        progress(1.0)
+    return (like_input(Z, y), info) if return_info else like_input(Z, y)
 
 
 def linkage_memory(n: int, dimensions: int, dtype: DTypeLike = np.float32) -> dict[str, int]:
@@ -265,9 +318,11 @@ def _link_distances(
 ) -> _Link:
     array = _as_real(y)
     if array.ndim not in (1, 2):
-        raise InputError(f"precomputed y must be 1-D condensed or 2-D square, got {array.shape}")
+        raise InputError(
+            f"precomputed y must be 1-D condensed or 2-D square, got shape {array.shape}"
+        )
     if array.ndim == 1:
-        n = _observations(array.size)
+        n = condensed_observations(array.size)
     else:
         n = len(array)
         if array.shape != (n, n):
@@ -320,7 +375,8 @@ def _as_vectors(y: Any, metric: str) -> NDArray[Any]:
     return vectors
 
 
-def _observations(size: int) -> int:
+def condensed_observations(size: int) -> int:
+    """n, of n (n - 1) / 2 distances."""
     n = (1 + math.isqrt(1 + 8 * size)) // 2
     if n * (n - 1) // 2 != size:
         raise InputError(
