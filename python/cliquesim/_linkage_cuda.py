@@ -33,9 +33,7 @@ def linkage_cuda(
     `similarity` and "dot": heights are negated similarities.
     """
     source = _as_real(y)
-    device = torch.device("cuda", torch.cuda.current_device())
-    if isinstance(source, torch.Tensor) and source.is_cuda:
-        device = source.device
+    device = _device_of(source)
     precomputed = metric == "precomputed" or source.ndim == 1
     n = observations(source, precomputed)
     in_place = overwrite and precomputed and _is_square_there(source, device)
@@ -257,6 +255,12 @@ def _as_real(y: Any) -> Any:
     if array.dtype.kind not in "fiub":
         raise InputError(f"y must be an array of real numbers, got dtype {array.dtype}")
     return array
+
+
+def _device_of(source: Any) -> torch.device:
+    if isinstance(source, torch.Tensor) and source.is_cuda:
+        return source.device
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _dtype(source: Any) -> torch.dtype:

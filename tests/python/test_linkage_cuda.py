@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.spatial.distance import pdist, squareform
 
 import cliquesim as cs
-from cliquesim import _linkage_cuda
+from cliquesim import _core, _linkage_cuda
 from cliquesim._linkage_cuda import (
     fill_from_distances,
     fill_from_vectors,
@@ -19,7 +24,7 @@ from cliquesim._linkage_cuda import (
     new_square,
     observations,
 )
-from cliquesim.errors import InputError
+from cliquesim.errors import InputError, RunError
 from cliquesim.linkage import METRICS
 
 CPU = torch.device("cpu")
@@ -161,3 +166,91 @@ def test_the_result_of_an_array_is_an_array() -> None:
     Z = np.zeros((2, 4))
     assert like_input(Z, np.zeros(3)) is Z
     assert like_input(Z, torch.zeros(3)) is Z
+
+
+class StandIn:
+    """Module _cuda in this machine's memory, linked by the CPU."""
+
+    @staticmethod
+    def linkage_workspace(n: int, dtype: str) -> int:
+        return 64 * n
+
+    @staticmethod
+    def linkage(
+        distances: int, n: int, stride: int, dtype: str, workspace: int, *others: Any
+    ) -> NDArray[np.float64]:
+        kind = np.dtype(dtype)
+        memory = (ctypes.c_char * (((n - 1) * stride + n) * kind.itemsize)).from_address(distances)
+        square = np.zeros((n, stride), kind)
+        square.reshape(-1)[: (n - 1) * stride + n] = np.frombuffer(memory, kind)
+        square = np.ascontiguousarray(square[:, :n])
+        np.testing.assert_array_equal(square, square.T)
+        return _core.linkage_distances(square, n, False, False, 1 << 30, 1, None)[0]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["cliquesim.linkage"]
+    monkeypatch.setattr(module, "check_device", lambda device, *rest: device)
+    monkeypatch.setitem(sys.modules, "cliquesim._cuda", StandIn)  # type: ignore[arg-type]
+    monkeypatch.setattr(cs, "_cuda", StandIn, raising=False)
+    monkeypatch.setattr(_linkage_cuda, "_device_of", lambda source: CPU)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_every_way_in_leads_to_the_result_of_the_cpu() -> None:
+    X = np.random.default_rng(8).normal(size=(60, 4))
+    y = pdist(X)
+    seen: list[float] = []
+    np.testing.assert_array_equal(cs.linkage(y, device="cuda", progress=seen.append), cs.linkage(y))
+    assert seen[-1] == 1.0
+    square = squareform(y).astype(np.float32)
+    for similarity in (False, True):
+        found, info = cs.linkage(
+            square, metric="precomputed", similarity=similarity, device="cuda", return_info=True
+        )
+        expected, told = cs.linkage(
+            square, metric="precomputed", similarity=similarity, return_info=True
+        )
+        np.testing.assert_array_equal(found, expected)
+        assert info.pop("memory") == 60 * 64 * 4 + 64 * 60
+        assert info.pop("storage") == "square"
+        assert info == {key: told[key] for key in info}
+    in_place = torch.from_numpy(square.copy())
+    found = cs.linkage(in_place, metric="precomputed", overwrite=True, device="cuda")
+    np.testing.assert_array_equal(found, cs.linkage(square, metric="precomputed"))
+    found, info = cs.linkage(X, metric="dot", device="cuda", return_info=True)
+    expected, told = cs.linkage(X, metric="dot", return_info=True)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert info["largest_similarity"] == pytest.approx(told["largest_similarity"])
+    assert cs.linkage(X[:1], device="cuda").shape == (0, 4)
+    with pytest.raises(InputError, match="memory_limit: device='cuda' needs"):
+        cs.linkage(y, device="cuda", memory_limit=1000)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_what_a_gpu_does_not_take() -> None:
+    X = np.ones((5, 2))
+    with pytest.raises(InputError, match="storage='triangle' is for device='cpu'"):
+        cs.linkage(X, storage="triangle", device="cuda")
+    with pytest.raises(InputError, match="a graph is linked on the CPU only"):
+        cs.linkage(sparse.eye_array(4), metric="precomputed", device="cuda")
+    with pytest.raises(InputError, match="are for precomputed y"):
+        cs.linkage(X, similarity=True, device="cuda")
+    with pytest.raises(InputError, match="real numbers"):
+        cs.linkage(torch.ones((3, 3), dtype=torch.complex64), device="cuda")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_too_little_device_memory_says_how_much_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(_linkage_cuda, "new_square", refuse)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1234, 5678))
+    with pytest.raises(RunError, match="take 36864 bytes of device memory, and 1234 are free"):
+        cs.linkage(np.ones((64, 2)), device="cuda")
