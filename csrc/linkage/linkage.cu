@@ -1,3 +1,5 @@
+#include <cooperative_groups.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -11,6 +13,7 @@ namespace cliquesim::cuda {
 namespace {
 
 constexpr std::int32_t block_threads = 256, chain_threads = 1024;
+constexpr std::int32_t chain_columns = 4096;  // for every block of the chain, at least
 constexpr std::int32_t merge_columns = 1024;  // that a block merges at a time
 constexpr std::int32_t chunk_columns = 2048;  // that a block compacts at a time
 
@@ -42,9 +45,10 @@ __global__ void follow_kernel(SquareClusters<T> s) {
     if (c < s.width) follow_neighbor(s, c);
 }
 
+// The nearest of all threads' candidates goes to shared[0].
 template <typename T>
-__device__ void find_nearest(const SquareClusters<T>& s, std::int32_t c, Candidate<T>* shared) {
-    shared[threadIdx.x] = scan_columns<T>(s, c, threadIdx.x, blockDim.x);
+__device__ void reduce(Candidate<T>* shared, Candidate<T> candidate) {
+    shared[threadIdx.x] = candidate;
     for (std::int32_t half = blockDim.x / 2; half > 0; half /= 2) {
         __syncthreads();
         halve_candidates(shared, threadIdx.x, half);
@@ -59,7 +63,7 @@ __global__ void nearest_kernel(SquareClusters<T> s, bool all) {
     const std::int32_t count = all ? s.width : s.counts->lost;
     for (std::int32_t i = blockIdx.x; i < count; i += gridDim.x) {
         const std::int32_t c = all ? i : s.lost[i];
-        find_nearest(s, c, shared);
+        reduce(shared, scan_columns<T>(s, c, threadIdx.x, blockDim.x));
         if (threadIdx.x == 0) set_neighbor(s, c, shared[0]);
         __syncthreads();
     }
@@ -80,22 +84,36 @@ __global__ void compact_kernel(SquareClusters<T> s, std::int32_t count) {
     }
 }
 
-template <typename T>
-__global__ void chain_kernel(SquareClusters<T> s, std::int32_t until, std::int32_t steps) {
+// Of one block or, launched cooperatively, of many.
+template <bool many>
+__device__ void sync_all() {
+    if constexpr (many)
+        cooperative_groups::this_grid().sync();
+    else
+        __syncthreads();
+}
+
+template <bool many, typename T>
+__global__ void __launch_bounds__(chain_threads)
+    chain_kernel(SquareClusters<T> s, std::int32_t until, std::int32_t steps) {
     __shared__ Candidate<T> shared[chain_threads];
-    __shared__ std::int32_t top;
+    const std::int32_t thread = blockIdx.x * blockDim.x + threadIdx.x;
+    const std::int32_t threads = gridDim.x * blockDim.x;
+    if (thread == 0) find_top(s);
+    sync_all<many>();
     for (std::int32_t step = 0; step < steps && s.state->alive_count > until; ++step) {
-        __syncthreads();
-        if (threadIdx.x == 0) top = chain_top(s);
-        __syncthreads();
-        find_nearest(s, top, shared);
-        if (threadIdx.x == 0) advance_chain(s, shared[0]);
-        __syncthreads();
+        reduce(shared, scan_columns<T>(s, s.state->top, thread, threads));
+        if constexpr (many) {
+            if (threadIdx.x == 0) s.candidates[blockIdx.x] = shared[0];
+            sync_all<many>();
+            if (blockIdx.x == 0) reduce(shared, block_candidate(s, threadIdx.x, gridDim.x));
+        }
+        if (thread == 0) advance_chain(s, shared[0]);
+        sync_all<many>();
         const std::int32_t a = s.state->a, b = s.state->b;
-        if (b >= 0)
-            for (std::int32_t j = threadIdx.x; j < s.width; j += blockDim.x)
-                merge_column(s, a, b, j);
-        __syncthreads();
+        if (b < 0) continue;
+        for (std::int32_t j = thread; j < s.width; j += threads) merge_column(s, a, b, j);
+        sync_all<many>();
     }
 }
 
@@ -105,6 +123,9 @@ class CudaPhases {
         int processors = 0;
         check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), what);
         many_blocks_ = 32 * processors;
+        int cooperative = 0;
+        check(cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device), what);
+        chain_blocks_ = cooperative ? std::min(processors, max_chain_blocks) : 1;
     }
 
     template <typename T>
@@ -141,7 +162,17 @@ class CudaPhases {
 
     template <typename T>
     void chain(const SquareClusters<T>& s, std::int32_t until, std::int32_t steps) {
-        chain_kernel<<<1, chain_threads, 0, stream_>>>(s, until, steps);
+        const std::int32_t count = std::min(chain_blocks_, s.width / chain_columns);
+        if (count > 1) {
+            SquareClusters<T> clusters = s;
+            void* arguments[] = {&clusters, &until, &steps};
+            const auto* kernel = reinterpret_cast<const void*>(&chain_kernel<true, T>);
+            check(cudaLaunchCooperativeKernel(kernel, dim3(static_cast<unsigned>(count)),
+                                              dim3(chain_threads), arguments, 0, stream_),
+                  what);
+        } else {
+            chain_kernel<false><<<1, chain_threads, 0, stream_>>>(s, until, steps);
+        }
         check(cudaGetLastError(), what);
     }
 
@@ -171,7 +202,7 @@ class CudaPhases {
     }
 
     cudaStream_t stream_;
-    std::int32_t many_blocks_ = 0;
+    std::int32_t many_blocks_ = 0, chain_blocks_ = 1;
 };
 
 // Hands out pieces of the workspace; from address 0 it measures how much that is.
@@ -200,6 +231,7 @@ std::uintptr_t place(SquareClusters<T>& s, std::uintptr_t workspace, std::int64_
     pieces.take(s.alive, n);
     pieces.take(s.nearest_distance, n);
     pieces.take(s.merges, n);
+    pieces.take(s.candidates, max_chain_blocks);
     pieces.take(s.counts, 1);
     pieces.take(s.state, 1);
     return pieces.address();

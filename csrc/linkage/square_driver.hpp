@@ -77,7 +77,7 @@ class SquareDriver {
 
     void follow_chain(std::int32_t until) {
         device_.clear_merged_into(clusters_);
-        ChainState state{0, 0, alive_count_, merged_, 0, -1};
+        ChainState state{0, 0, 0, alive_count_, merged_, 0, -1};
         device_.write(clusters_.state, &state, 1);
         while (state.alive_count > until) {
             device_.chain(clusters_, until, steps_at_once);

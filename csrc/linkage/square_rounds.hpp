@@ -27,7 +27,8 @@ struct RoundCounts {
 
 struct ChainState {
     std::int32_t length;  // of the chain
-    std::int32_t first;   // clusters before it are dead
+    std::int32_t top;
+    std::int32_t first;  // clusters before it are dead
     std::int32_t alive_count;
     std::int32_t merged;  // merges of all rounds and chains so far
     std::int32_t a, b;    // merge now; b < 0: no merge
@@ -43,6 +44,8 @@ struct Candidate {
 template <typename T>
 inline constexpr Candidate<T> no_candidate{std::numeric_limits<T>::infinity(),
                                            std::numeric_limits<std::int32_t>::max()};
+
+inline constexpr std::int32_t max_chain_blocks = 256;
 
 // Clusters are columns 0 .. width - 1. All arrays have room for the initial width; device pointers
 // on the device, host pointers in the test.
@@ -60,6 +63,7 @@ struct SquareClusters {
     std::int32_t* lost;
     std::int32_t* kept;  // old columns, when columns are compacted
     std::int32_t* chain;
+    Candidate<T>* candidates;  // of every block, max_chain_blocks
     LeafMerge<T>* merges;
     RoundCounts* counts;
     ChainState* state;
@@ -184,34 +188,43 @@ CLIQUESIM_HOST_DEVICE inline void put_chunk(const SquareClusters<T>& s, std::int
     for (std::int32_t j = begin + thread; j < end; j += threads) values[j] = chunk[j - begin];
 }
 
-// The chain's step, one block: the top, its nearest cluster (scan_columns), then either that goes
-// on top or the two uppermost merge (merge_column, with merged_into = -1 everywhere).
+// The chain's step: the nearest cluster of its top, from every block's candidate (scan_columns);
+// then either that goes on top or the two uppermost merge (merge_column, with merged_into = -1
+// everywhere).
 template <typename T>
-CLIQUESIM_HOST_DEVICE inline std::int32_t chain_top(const SquareClusters<T>& s) {
+CLIQUESIM_HOST_DEVICE inline void find_top(const SquareClusters<T>& s) {
     ChainState& state = *s.state;
     if (state.length == 0) {
         while (!s.alive[state.first]) ++state.first;
         s.chain[state.length++] = state.first;
     }
-    return s.chain[state.length - 1];
+    state.top = s.chain[state.length - 1];
+}
+
+template <typename T>
+CLIQUESIM_HOST_DEVICE inline Candidate<T> block_candidate(const SquareClusters<T>& s,
+                                                          std::int32_t block, std::int32_t blocks) {
+    if (block < blocks) return s.candidates[block];
+    return {no_candidate<T>.distance, no_candidate<T>.cluster};
 }
 
 template <typename T>
 CLIQUESIM_HOST_DEVICE inline void advance_chain(const SquareClusters<T>& s, Candidate<T> next) {
     ChainState& state = *s.state;
-    const std::int32_t top = s.chain[state.length - 1];
+    const std::int32_t top = state.top;
     const std::int32_t before = state.length > 1 ? s.chain[state.length - 2] : -1;
     state.b = -1;
     if (before < 0 || s.row(top)[before] != next.distance) {
         s.chain[state.length++] = next.cluster;
-        return;
+    } else {
+        state.a = top < before ? top : before;
+        state.b = top < before ? before : top;
+        state.length -= 2;
+        state.alive_count -= 1;
+        s.alive[state.b] = 0;
+        s.merges[state.merged++] = {s.row_of[state.a], s.row_of[state.b], next.distance};
     }
-    state.a = top < before ? top : before;
-    state.b = top < before ? before : top;
-    state.length -= 2;
-    state.alive_count -= 1;
-    s.alive[state.b] = 0;
-    s.merges[state.merged++] = {s.row_of[state.a], s.row_of[state.b], next.distance};
+    find_top(s);
 }
 
 }  // namespace cliquesim

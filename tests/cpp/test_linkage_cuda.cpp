@@ -73,9 +73,12 @@ class HostPhases {
     void chain(const SquareClusters<T>& s, Index until, Index steps) {
         ++chains;
         steps = std::min(steps, 100);
+        find_top(s);
         for (Index step = 0; step < steps && s.state->alive_count > until; ++step) {
-            const Index top = chain_top(s);
-            advance_chain(s, nearest(s, top));
+            const Index blocks = 1 + static_cast<Index>(random_() % threads);
+            in_any_order(blocks,
+                         [&](Index b) { s.candidates[b] = nearest(s, s.state->top, b, blocks); });
+            advance_chain(s, reduce<T>([&](Index t) { return block_candidate(s, t, blocks); }));
             if (s.state->b >= 0)
                 in_any_order(s.width, [&](Index j) { merge_column(s, s.state->a, s.state->b, j); });
         }
@@ -101,13 +104,19 @@ class HostPhases {
         for (const Index i : order) body(i);
     }
 
-    template <typename T>
-    Candidate<T> nearest(const SquareClusters<T>& s, Index c) {
+    template <typename T, typename Each>
+    Candidate<T> reduce(const Each& candidate) {
         Candidate<T> shared[threads];
-        in_any_order(threads, [&](Index t) { shared[t] = scan_columns(s, c, t, threads); });
+        in_any_order(threads, [&](Index t) { shared[t] = candidate(t); });
         for (Index half = threads / 2; half > 0; half /= 2)
             in_any_order(threads, [&](Index t) { halve_candidates(shared, t, half); });
         return shared[0];
+    }
+
+    template <typename T>
+    Candidate<T> nearest(const SquareClusters<T>& s, Index c, Index block = 0, Index blocks = 1) {
+        return reduce<T>(
+            [&](Index t) { return scan_columns(s, c, block * threads + t, blocks * threads); });
     }
 
     template <typename T>
@@ -121,32 +130,37 @@ class HostPhases {
 template <typename T>
 struct Memory {
     explicit Memory(std::int64_t n)
-        : integers(size(7 * n)), alive(size(n)), distances(size(n)), merges(size(n)) {}
+        : integers(size(7 * n)),
+          alive(size(n)),
+          distances(size(n)),
+          merges(size(n)),
+          candidates(size(max_chain_blocks)) {}
 
     SquareClusters<T> clusters(T* square, std::int64_t n, std::int64_t stride) {
-        Index* at[7];
-        for (int i = 0; i < 7; ++i) at[i] = integers.data() + i * n;
-        return {square,
-                stride,
-                static_cast<Index>(n),
-                at[0],
-                alive.data(),
-                at[1],
-                distances.data(),
-                at[2],
-                at[3],
-                at[4],
-                at[5],
-                at[6],
-                merges.data(),
-                &counts,
-                &state};
+        SquareClusters<T> s{};
+        s.distances = square;
+        s.stride = stride;
+        s.width = static_cast<Index>(n);
+        Index* next = integers.data();
+        for (auto* array :
+             {&s.row_of, &s.nearest, &s.merged_into, &s.pairs, &s.lost, &s.kept, &s.chain}) {
+            *array = next;
+            next += n;
+        }
+        s.alive = alive.data();
+        s.nearest_distance = distances.data();
+        s.candidates = candidates.data();
+        s.merges = merges.data();
+        s.counts = &counts;
+        s.state = &state;
+        return s;
     }
 
     std::vector<Index> integers;
     std::vector<std::uint8_t> alive;
     std::vector<T> distances;
     std::vector<LeafMerge<T>> merges;
+    std::vector<Candidate<T>> candidates;
     RoundCounts counts{};
     ChainState state{};
 };
