@@ -5,6 +5,7 @@
 
 #include "common/errors.hpp"
 #include "linkage/lazy_rows.hpp"
+#include "linkage/round_quality.hpp"
 
 namespace cliquesim {
 
@@ -28,12 +29,12 @@ class CompleteLinkage {
         find_all_neighbors();
         while (rows_.alive_count() > 1) {
             if (2 * rows_.alive_count() <= rows_.width()) compact();
-            if (poor_rounds_ < poor_rounds_allowed) {
+            if (!quality_.is_poor()) {
                 merge_reciprocal_pairs();
                 update_neighbors();
             } else {
                 follow_chain((rows_.alive_count() + 1) / 2);
-                poor_rounds_ = 0;
+                quality_.forget();
                 if (rows_.alive_count() == 1) break;
                 rows_.compact(pool_);
                 find_all_neighbors();
@@ -43,11 +44,6 @@ class CompleteLinkage {
     }
 
   private:
-    static constexpr int poor_rounds_allowed = 32;
-    // Measured on clustered and Gaussian data: rounds find 0.1 to 0.3 pairs per cluster and lose
-    // one to three neighbours a pair. The chain reads about three rows a merge.
-    static constexpr std::int64_t few_pairs = 4, rescans_per_pair = 6;
-
     static std::size_t index(std::int64_t c) { return static_cast<std::size_t>(c); }
 
     void find_all_neighbors() {
@@ -121,9 +117,7 @@ class CompleteLinkage {
             4);
         std::int64_t rescans = 0;
         for (const auto flag : lost_) rescans += flag;
-        const auto pairs = static_cast<std::int64_t>(pairs_.size());
-        const bool poor = pairs < few_pairs || rescans > rescans_per_pair * pairs;
-        poor_rounds_ = poor ? poor_rounds_ + 1 : 0;
+        quality_.add(static_cast<std::int64_t>(pairs_.size()), rescans);
         pool_.check();
         report();
     }
@@ -169,7 +163,7 @@ class CompleteLinkage {
     std::vector<std::pair<std::int32_t, std::int32_t>> pairs_;
     std::vector<std::int32_t> merged_into_, touched_;
     std::vector<std::uint8_t> lost_;
-    int poor_rounds_ = 0;
+    RoundQuality quality_;
 };
 
 }  // namespace

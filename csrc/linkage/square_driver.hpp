@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "linkage/linkage.hpp"
+#include "linkage/round_quality.hpp"
 #include "linkage/square_rounds.hpp"
 
 namespace cliquesim {
@@ -33,14 +34,15 @@ class SquareDriver {
         if (total_ < 2) return {};
         write_columns();
         device_.find_all(clusters_);
-        int poor_rounds = 0;
+        RoundQuality quality;
         while (alive_count_ > 1) {
             if (2 * alive_count_ <= clusters_.width) compact(true);
-            if (poor_rounds < poor_rounds_allowed) {
-                poor_rounds = merge_round() ? poor_rounds + 1 : 0;
+            if (!quality.is_poor()) {
+                const RoundCounts counts = merge_round();
+                quality.add(counts.pairs, counts.lost);
             } else {
                 follow_chain((alive_count_ + 1) / 2);
-                poor_rounds = 0;
+                quality.forget();
                 if (alive_count_ == 1) break;
                 compact(false);
                 device_.find_all(clusters_);
@@ -52,9 +54,6 @@ class SquareDriver {
     }
 
   private:
-    // As in resident.cpp: where distances are equal, the tree depends on them.
-    static constexpr int poor_rounds_allowed = 32;
-    static constexpr std::int64_t few_pairs = 4, rescans_per_pair = 6;
     static constexpr std::int32_t steps_at_once = 4096;  // well below a second
 
     static std::size_t index(std::int32_t c) { return static_cast<std::size_t>(c); }
@@ -66,13 +65,12 @@ class SquareDriver {
         device_.write(clusters_.row_of, row_of_.data(), row_of_.size());
     }
 
-    // True if the round was poor.
-    bool merge_round() {
+    RoundCounts merge_round() {
         const RoundCounts counts = device_.round(clusters_, merged_);
         rounds_.push_back(merged_);
         merged_ += counts.pairs;
         alive_count_ -= counts.pairs;
-        return counts.pairs < few_pairs || counts.lost > rescans_per_pair * counts.pairs;
+        return counts;
     }
 
     void follow_chain(std::int32_t until) {
