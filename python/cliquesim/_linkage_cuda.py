@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cliquesim.errors import InputError, RunError
 
 # Distances that are made, uploaded or checked at a time.
-_AT_ONCE = 1 << 24
+_AT_ONCE = 1 << 25
 # Below this share of |a|^2 + |b|^2 the squared distance has lost too many digits.
 _CANCELLATION = {torch.float32: 1 / 32, torch.float64: 1 / 65536}
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tiny_corpus import SMALL, write_figures, write_labels
 
+from cliquesim._device import cuda_status
+
 BENCH = Path(__file__).parents[2] / "bench"
 
 pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="benchmarks are in the repository only")
@@ -46,6 +48,13 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for row in json.loads(out.read_text())["results"]:
         assert 0 < row["merges"] < row["n"]
+
+
+@pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
+def test_linkage_on_a_gpu_says_that_there_is_none() -> None:
+    result = run("linkage_cuda.py")
+    assert result.returncode == 1
+    assert "no GPU" in result.stderr
 
 
 def test_hog(tmp_path: Path) -> None:
