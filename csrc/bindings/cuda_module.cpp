@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <tuple>
 
+#include "bindings/cuda_stages.hpp"
 #include "common/device_status.hpp"
 #include "temporal/temporal_cuda.hpp"
 
@@ -50,4 +51,5 @@ PYBIND11_MODULE(_cuda, module) {
     module.def("pool", &pool, py::arg("products"), py::arg("product_stride"), py::arg("rows"),
                py::arg("cols"), py::arg("out"), py::arg("out_stride"), py::arg("device"),
                py::arg("stream"));
+    cliquesim::bindings::register_cuda_hog(module);
 }

@@ -15,3 +15,14 @@ def pool(
     device: int,
     stream: int,
 ) -> None: ...
+def hog(
+    frames: int,
+    count: int,
+    height: int,
+    width: int,
+    channels: int,
+    cell_size: int,
+    features: int,
+    device: int,
+    stream: int,
+) -> None: ...

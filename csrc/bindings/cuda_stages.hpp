@@ -1,0 +1,10 @@
+// Parts of the module _cuda; cuda_module.cpp calls them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace cliquesim::bindings {
+
+void register_cuda_hog(pybind11::module_& module);
+
+}  // namespace cliquesim::bindings
