@@ -5,6 +5,8 @@
 #include "bindings/cuda_stages.hpp"
 #include "hog/hog_cuda.hpp"
 
+namespace py = pybind11;
+
 namespace cliquesim::bindings {
 
 namespace {

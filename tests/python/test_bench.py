@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tiny_corpus import SMALL, write_figures, write_labels
 
+from cliquesim._device import cuda_status
+
 BENCH = Path(__file__).parents[2] / "bench"
 
 pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="benchmarks are in the repository only")
@@ -59,6 +61,13 @@ def test_hog(tmp_path: Path) -> None:
         assert all(row["agrees"] is not False for row in case["results"])
     assert report["streaming"]["frames"] == 8
     assert run("hog.py", "--size", "large").returncode == 2
+
+
+@pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
+def test_hog_on_a_gpu_says_that_there_is_none() -> None:
+    result = run("hog_cuda.py")
+    assert result.returncode == 1
+    assert "no GPU" in result.stderr
 
 
 def test_whitening(tmp_path: Path) -> None:

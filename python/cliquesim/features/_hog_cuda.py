@@ -62,7 +62,7 @@ class _Slot:
     def __init__(
         self, frames: tuple[int, ...], features: tuple[int, ...], device: torch.device
     ) -> None:
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.host_frames = _pinned(frames, torch.uint8)
         self.host_features = _pinned(features, torch.float32)
         with torch.cuda.stream(self.stream):
@@ -104,10 +104,14 @@ def _pinned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 def _launch(frames: torch.Tensor, features: torch.Tensor, cell_size: int) -> None:
     from cliquesim import _cuda  # optional at build time
 
+    n, height, width, channels = frames.shape
     try:
         _cuda.hog(
             frames.data_ptr(),
-            *frames.shape,
+            n,
+            height,
+            width,
+            channels,
             cell_size,
             features.data_ptr(),
             frames.device.index,

@@ -99,7 +99,9 @@ def hog(
     cell_size = as_count(cell_size, "cell_size", minimum=1)
     threads = as_threads(num_threads)
     if device == "cuda" and getattr(images, "is_cuda", False):
-        return _hog_of_tensor(images, cell_size, progress, out)
+        # A tensor in, a tensor out: the annotation describes arrays.
+        result: Any = _hog_of_tensor(images, cell_size, progress, out)
+        return result  # type: ignore[no-any-return]
     frames = _as_frames(np.asarray(images))
     shape = _features_shape(frames, cell_size)
     features = np.empty(shape, np.float32) if out is None else _check_out(out, shape)
