@@ -10,6 +10,7 @@ namespace cliquesim::cuda {
 namespace {
 
 constexpr int block_threads = 256;
+static_assert(sizeof(hog::TileBuffer) <= 64 * 1024, "more than some devices have");
 constexpr std::int64_t longest_side = std::int64_t{1} << 28;
 constexpr std::int64_t most_blocks = (std::int64_t{1} << 31) - 1;
 

@@ -6,6 +6,9 @@
 // that lies in one column of blocks, see CellVotes) and adds its pixels in the order of the CPU
 // kernel. So no result depends on the schedule, and without fused multiply-adds it has the CPU's
 // bits.
+//
+// Cost: 49 KB are read and 24 KB written for 128 x 128 RGB; every pixel's gradient is made once and
+// votes four times, each vote a load and a store of shared memory.
 #pragma once
 
 #include <cmath>
