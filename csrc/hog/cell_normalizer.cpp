@@ -13,11 +13,6 @@ namespace {
 constexpr int num_unsigned = num_orientations / 2;
 constexpr int num_bins = num_orientations + num_unsigned;
 constexpr int num_norms = 4;
-constexpr float norm_epsilon = 1e-4F;
-// The mean of four clipped values is half of it in voc-release: everything is halved from the
-// start.
-constexpr float half_clip = 0.1F;
-constexpr float texture_weight = 2 * 0.2357F;
 
 std::size_t size(std::int64_t n) {
     return static_cast<std::size_t>(n);

@@ -10,6 +10,12 @@ namespace cliquesim::hog {
 // 18 signed orientations, 9 unsigned ones, 4 texture energies.
 inline constexpr int num_channels = 31;
 
+inline constexpr float norm_epsilon = 1e-4F;
+// The mean of four clipped values is half of it in voc-release: everything is halved from the
+// start.
+inline constexpr float half_clip = 0.1F;
+inline constexpr float texture_weight = 2 * 0.2357F;
+
 // Contiguous frames: count x height x width x channels (1 grey, 3 RGB).
 struct Frames {
     const std::uint8_t* data = nullptr;

@@ -20,6 +20,17 @@ def pool(
     device: int,
     stream: int,
 ) -> None: ...
+def hog(
+    frames: int,
+    count: int,
+    height: int,
+    width: int,
+    channels: int,
+    cell_size: int,
+    features: int,
+    device: int,
+    stream: int,
+) -> None: ...
 def linkage_workspace(n: int, dtype: str) -> int:
     """Bytes of device memory, aligned to 256."""
 

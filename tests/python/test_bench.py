@@ -70,6 +70,13 @@ def test_hog(tmp_path: Path) -> None:
     assert run("hog.py", "--size", "large").returncode == 2
 
 
+@pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
+def test_hog_on_a_gpu_says_that_there_is_none() -> None:
+    result = run("hog_cuda.py")
+    assert result.returncode == 1
+    assert "no GPU" in result.stderr
+
+
 def test_whitening(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     out = tmp_path / "out.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from cliquesim._device import check_device
 from cliquesim._mapped import is_mapped, release
 from cliquesim._validation import as_count, as_threads
 from cliquesim.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 HOG_CHANNELS = 31
 _CHUNK_BYTES = 1 << 26
@@ -39,7 +42,7 @@ def hog_shape(height: int, width: int, cell_size: int = 8) -> tuple[int, int]:
 
 
 def hog(
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | torch.Tensor,
     cell_size: int = 8,
     num_threads: int | None = None,
     device: str = "cpu",
@@ -64,19 +67,25 @@ def hog(
         Threads; all processors of this process by default. Frames are spread over them, the result
         does not depend on it.
     device : {"cpu", "cuda"}
+        With "cuda", an array goes to the current device and comes back block by block; a tensor on
+        a CUDA device is described there, on the caller's current stream. The sums are those of the
+        CPU in the same order, equal within float32 rounding.
     progress : callable, optional
         Gets the finished share, 0 to 1, a few times a second.
     out : float32 array (N, h, w, 31), C-contiguous, optional
-        Where to write (for example a memory-mapped file).
+        Where to write (for example a memory-mapped file); not for tensors.
 
     Returns
     -------
     float32 array (N, h, w, 31), h = round(H / cell_size) - 2, w = round(W / cell_size) - 2
+        With device="cuda", a torch tensor on that device if `images` is one there.
 
     Raises
     ------
     InputError
         Not uint8, wrong shape, or frames of fewer than 3 x 3 cells.
+    RunError
+        CUDA cannot be used, or its memory does not suffice; the message says why.
 
     Examples
     --------
@@ -86,12 +95,21 @@ def hog(
     >>> cs.hog(frames).shape
     (10, 10, 6, 31)
     """
-    check_device(device, "hog")
+    check_device(device, "hog", supported=("cpu", "cuda"))
     cell_size = as_count(cell_size, "cell_size", minimum=1)
     threads = as_threads(num_threads)
-    frames = _as_frames(images)
-    shape = (frames.shape[0], *hog_shape(frames.shape[1], frames.shape[2], cell_size), HOG_CHANNELS)
+    if device == "cuda" and getattr(images, "is_cuda", False):
+        # A tensor in, a tensor out: the annotation describes arrays.
+        result: Any = _hog_of_tensor(images, cell_size, progress, out)
+        return result  # type: ignore[no-any-return]
+    frames = _as_frames(np.asarray(images))
+    shape = _features_shape(frames, cell_size)
     features = np.empty(shape, np.float32) if out is None else _check_out(out, shape)
+    if device == "cuda":
+        from cliquesim.features._hog_cuda import hog_of_array
+
+        hog_of_array(frames, features, cell_size, progress)
+        return features if out is None else out
     for start, stop in _chunks(frames, features):
         chunk = np.ascontiguousarray(frames[start:stop])
         report = _part(progress, start / len(frames), stop / len(frames))
@@ -101,17 +119,36 @@ def hog(
     return features if out is None else out
 
 
-def _as_frames(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    array = np.asarray(images)
-    if array.dtype != np.uint8:
-        raise InputError(f"images must be uint8 (0 to 255), got dtype {array.dtype}")
-    if array.ndim == 3:
-        return array[..., np.newaxis]
-    if array.ndim == 4 and array.shape[3] == 3:
-        return array
+def _hog_of_tensor(
+    images: Any, cell_size: int, progress: Callable[[float], object] | None, out: object
+) -> Any:
+    from cliquesim.features._hog_cuda import hog_of_tensor
+
+    if out is not None:
+        raise InputError("out is for arrays; a tensor's features are a new tensor")
+    frames = _as_frames(images.detach())
+    features = hog_of_tensor(frames, _features_shape(frames, cell_size), cell_size)
+    if progress is not None:
+        progress(1.0)
+    return features
+
+
+def _features_shape(frames: Any, cell_size: int) -> tuple[int, ...]:
+    n, height, width, _ = frames.shape
+    return (n, *hog_shape(height, width, cell_size), HOG_CHANNELS)
+
+
+def _as_frames(images: Any) -> Any:
+    """(N, H, W, C) view of an array or a tensor."""
+    if str(images.dtype).removeprefix("torch.") != "uint8":
+        raise InputError(f"images must be uint8 (0 to 255), got dtype {images.dtype}")
+    if images.ndim == 3:
+        return images[..., None]
+    if images.ndim == 4 and images.shape[3] == 3:
+        return images
     raise InputError(
         "images must have shape (N, H, W, 3), RGB, or (N, H, W), grey; got shape "
-        f"{array.shape} (one frame is images[np.newaxis])"
+        f"{tuple(images.shape)} (one frame is images[np.newaxis])"
     )
 
 
