@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 #include "common/errors.hpp"
@@ -215,9 +216,10 @@ void augment(const Frames& frames, const Changes& changes, float* images, const 
     const std::int64_t pixels = frames.height * frames.width;
     const std::int64_t size = pixels * colours;
     // Surroundings come from other frames as they are before their own are replaced.
-    std::vector<float> moved(
-        changes.ellipse.empty() ? 0 : static_cast<std::size_t>(frames.count * size));
-    float* first = moved.empty() ? images : moved.data();
+    const auto moved = changes.ellipse.empty() ? nullptr
+                                               : std::make_unique_for_overwrite<float[]>(
+                                                     static_cast<std::size_t>(frames.count * size));
+    float* first = moved ? moved.get() : images;
     ThreadPool pool(context);
     std::vector<std::vector<std::uint32_t>> packed(static_cast<std::size_t>(pool.size()));
     pool.parallel_for(frames.count, [&](std::int64_t index, int worker) {
