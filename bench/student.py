@@ -49,6 +49,7 @@ _STILL = {f"training.augmentation.{name}": 0.0 for name in ("translation", "log_
 _COLOUR = {
     f"training.augmentation.{name}": 0.2 for name in ("brightness", "contrast", "saturation")
 }
+_THREE = {"max_rounds": 3, "agreement": 1.0}
 FACTORS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
     # input and augmentation
@@ -78,6 +79,7 @@ FACTORS: dict[str, dict[str, Any]] = {
         "training.loss": "softmax",
         "batch_method": "random",
     },
+    "softmax over the batch, lambda1 = 1": {"training.loss": "softmax", "lambda1": 1.0},
     "softmax over all": {"training.loss": "softmax", "training.head": "global"},
     "softmax, label smoothing 0.1": {"training.loss": "softmax", "training.label_smoothing": 0.1},
     "temperature 0.07": {"training.temperature": 0.07},
@@ -96,13 +98,21 @@ FACTORS: dict[str, dict[str, Any]] = {
     "random batches": {"batch_method": "random"},
     "Eq. (1) without similarity": {"batch_similarity": False},
     "Eq. (1) with lambda1 = 0": {"lambda1": 0.0},
+    "Eq. (1) with lambda1 = 1": {"lambda1": 1.0},
     "Eq. (1) with lambda2 = 0": {"lambda2": 0.0},
     "16 cliques of 8 in a batch": {"cliques_per_batch": 16, "training.images_per_clique": 8},
     "64 cliques of 2 in a batch": {"cliques_per_batch": 64, "training.images_per_clique": 2},
     # rounds
     "two rounds": {"max_rounds": 2, "agreement": 1.0},
     "two rounds, the last network alone": {"max_rounds": 2, "agreement": 1.0, "students": "last"},
-    "three rounds": {"max_rounds": 3, "agreement": 1.0},
+    "three rounds": _THREE,
+    "three rounds, random batches": {**_THREE, "batch_method": "random"},
+    "three rounds, softmax": {**_THREE, "training.loss": "softmax"},
+    "three rounds, softmax, random batches": {
+        **_THREE,
+        "training.loss": "softmax",
+        "batch_method": "random",
+    },
 }
 RADII = (0, 1)
 METHODS = ("learned", "fused")
