@@ -232,11 +232,11 @@ def measure(
     )
     seconds = time.monotonic() - start
     assert fitted.model is not None
-    encoder = Encoder.load(fitted.model.folder)
+    encoder = Encoder.load(fitted.model.folder, num_threads=1)
     extent = corpus.extent if config.focus else None
     similar: dict[str, list[NDArray[np.float32]]] = {method: [] for method in METHODS}
     for mirrored in (False, True):
-        learned = encoder.learned(corpus.frames, mirrored, 1, extent)
+        learned = encoder.learned(corpus.frames, mirrored, extent)
         whitened = encoder.hog_lda.transform(corpus.frames, mirrored, extent)
         similar["learned"].append(learned)
         similar["fused"].append(encoder.combine(learned, whitened))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 import cliquesim
+from cliquesim._device import check_device
 from cliquesim.config import PRESETS, Config, make_config, parse_setting
 from cliquesim.errors import InputError, MissingExtraError, RunError
 from cliquesim.tables import print_baselines, print_evaluation, print_plan
@@ -86,6 +87,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads; default: all processors.")
 ]
+Device = Annotated[str, typer.Option(help="'cpu' or 'cuda'.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Preset = Annotated[str, typer.Option(help=f"One of: {', '.join(PRESETS)}.")]
 Settings = Annotated[
@@ -155,6 +157,7 @@ def fit(
     ] = False,
     as_json: Json = False,
     threads: Threads = None,
+    device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
     """Learn the similarity of a corpus; goes on where an earlier call stopped."""
@@ -163,6 +166,7 @@ def fit(
     if out is None:
         raise InputError("--out RUN is missing: the folder where the run is kept")
     chosen = make_config(preset, config, dict(parse_setting(one) for one in settings or []))
+    check_device(device, stage="fit", supported=("cpu", "cuda"))
     observer = _observer(quiet)
     if out.exists():
         # A foreign folder or another version is refused before any frame is read.
@@ -182,6 +186,7 @@ def fit(
             update=update,
             source=str(manifest) if manifest else [str(one.absolute()) for one in sources or []],
             num_threads=threads,
+            device=device,
             observer=observer,
         )
     if as_json:
@@ -198,11 +203,14 @@ def embed(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .npy.")],
     as_json: Json = False,
     threads: Threads = None,
+    device: Device = "cpu",
 ) -> None:
     """Embed frames with a learned similarity; rows in the order of the paths, listed beside."""
     from cliquesim import search as searching
 
-    rows, dimensions, listing = searching.embed_to_file(run, frames, out, num_threads=threads)
+    rows, dimensions, listing = searching.embed_to_file(
+        run, frames, out, num_threads=threads, device=device
+    )
     if as_json:
         typer.echo(json.dumps({"rows": rows, "dimensions": dimensions, "file": str(out)}))
     else:

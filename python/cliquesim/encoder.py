@@ -35,18 +35,21 @@ class Encoder:
         networks: Sequence[EmbeddingModel],
         weights: Sequence[float],
         focus: bool = True,
+        num_threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         assert len(weights) == len(networks) + 1
         self.hog_lda = hog_lda
         self.networks = list(networks)
         self.weights = tuple(weights)
         self.focus = focus
+        self.num_threads = num_threads
+        self.device = device
 
     def learned(
         self,
         frames: NDArray[np.uint8],
         mirrored: bool = False,
-        num_threads: int | None = None,
         extent: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
         """(n, E) unit vectors; their dot product is the networks' part of the similarity.
@@ -58,7 +61,14 @@ class Encoder:
         extent = extent if self.focus else None
         features = [
             standardize(
-                embed(network, frames, extent=extent, flip=mirrored, num_threads=num_threads)
+                embed(
+                    network,
+                    frames,
+                    extent=extent,
+                    flip=mirrored,
+                    device=self.device,
+                    num_threads=self.num_threads,
+                )
             )
             for network in self.networks
         ]
@@ -76,7 +86,6 @@ class Encoder:
         self,
         frames: NDArray[np.uint8],
         mirrored: bool = False,
-        num_threads: int | None = None,
         extent: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
         """(n, E) float32 embeddings of frames uint8 (n, H, W, 3), or of their mirror images.
@@ -87,7 +96,7 @@ class Encoder:
             return np.empty((0, 0), np.float32)
         extent = extent if self.focus else None
         whitened = self.hog_lda.transform(frames, mirrored, extent) if self.weights[-1] else None
-        return self.combine(self.learned(frames, mirrored, num_threads, extent), whitened)
+        return self.combine(self.learned(frames, mirrored, extent), whitened)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write network-1.safetensors and so on, hog_lda/ and encoder.json into `folder`."""
@@ -98,7 +107,9 @@ class Encoder:
         save_json(folder / "encoder.json", {"weights": self.weights, "focus": self.focus})
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Encoder:
+    def load(
+        cls, folder: str | os.PathLike[str], num_threads: int | None = None, device: str = "cpu"
+    ) -> Encoder:
         """Read what `save` wrote; InputError names a missing or damaged file."""
         from cliquesim.training import EmbeddingModel
 
@@ -106,11 +117,13 @@ class Encoder:
         stored = load_json(folder / "encoder.json")
         weights = [float(one) for one in stored["weights"]]
         return cls(
-            HogLda.load(folder / "hog_lda"),
+            HogLda.load(folder / "hog_lda", num_threads, device),
             [
                 EmbeddingModel.load(folder / f"network-{number}.safetensors")
                 for number in range(1, len(weights))
             ],
             weights,
             bool(stored["focus"]),
+            num_threads,
+            device,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cliquesim._device import check_device
 from cliquesim._files import load_array, load_json
 from cliquesim.config import PRESETS, Config, make_config
 from cliquesim.errors import InputError
@@ -35,6 +36,7 @@ class SimilarityModel:
     run : folder that keeps every stage, so that an interrupted `fit` goes on; None for a temporary
         one that goes with the object.
     num_threads : None for all processors.
+    device : "cpu" or "cuda": where the stages run that have a CUDA version.
     **settings : any setting of `cliquesim.config.Config`, e.g. ``max_rounds=1``; those of the
         training by their dotted names or with two underscores, e.g. ``training__steps=500``.
 
@@ -50,6 +52,8 @@ class SimilarityModel:
     ------
     InputError
         An unknown or impossible setting, at construction.
+    RunError
+        ``device="cuda"`` cannot be used; the message says why.
 
     Examples
     --------
@@ -66,11 +70,13 @@ class SimilarityModel:
         *,
         run: str | os.PathLike[str] | None = None,
         num_threads: int | None = None,
+        device: str = "cpu",
         **settings: Any,
     ) -> None:
         self.preset = preset
         self.run = run
         self.num_threads = num_threads
+        self.device = check_device(device, stage="SimilarityModel", supported=("cpu", "cuda"))
         self._settings = {name.replace("__", "."): value for name, value in settings.items()}
         self._config = make_config(preset, changes=self._settings)
         self._folder: Path | None = None
@@ -86,9 +92,10 @@ class SimilarityModel:
         return self._config
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments: preset, run, num_threads, and every setting by its name."""
+        """Constructor arguments: preset, run, num_threads, device, and every setting by name."""
         settings = self._config.model_dump(mode="json") if deep else dict(self._settings)
-        return {"preset": self.preset, "run": self.run, "num_threads": self.num_threads, **settings}
+        own = ("preset", "run", "num_threads", "device")
+        return {**{name: getattr(self, name) for name in own}, **settings}
 
     def set_params(self, **params: Any) -> SimilarityModel:
         """Change constructor arguments; InputError names a wrong one and changes nothing."""
@@ -97,10 +104,13 @@ class SimilarityModel:
             raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
         run = params.pop("run", self.run)
         threads = params.pop("num_threads", self.num_threads)
+        device = params.pop("device", self.device)
+        check_device(device, stage="SimilarityModel", supported=("cpu", "cuda"))
         changes = {name.replace("__", "."): value for name, value in params.items()}
         settings = {**self._settings, **changes}
         self._config = make_config(preset, changes=settings)
-        self.preset, self.run, self.num_threads, self._settings = preset, run, threads, settings
+        self.preset, self.run, self._settings = preset, run, settings
+        self.num_threads, self.device, self._encoder = threads, device, None
         return self
 
     def fit(self, corpus: Corpus, y: None = None, *, observer: Any = None) -> SimilarityModel:
@@ -117,6 +127,7 @@ class SimilarityModel:
             self._config,
             source=None if corpus.folder is None else str(corpus.folder),
             num_threads=self.num_threads,
+            device=self.device,
             observer=observer,
         )
         self._open(result.folder)
@@ -143,7 +154,7 @@ class SimilarityModel:
             raise InputError(
                 f"frames must be uint8 (n, H, W, 3), got {frames.dtype} {frames.shape}"
             )
-        return self._fitted().transform(frames, mirrored, self.num_threads, extent)
+        return self._fitted().transform(frames, mirrored, extent)
 
     def search(
         self, frames: NDArray[np.uint8] | Corpus, k: int = 20, extent: ArrayLike | None = None
@@ -177,7 +188,9 @@ class SimilarityModel:
         partial.rename(target)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], num_threads: int | None = None) -> SimilarityModel:
+    def load(
+        cls, path: str | os.PathLike[str], num_threads: int | None = None, device: str = "cpu"
+    ) -> SimilarityModel:
         """A model that `save` wrote, or a finished run folder of `cliquesim fit`.
 
         Raises
@@ -186,7 +199,7 @@ class SimilarityModel:
             No run, an unfinished or damaged one, or one of another format version.
         """
         folder, manifest = open_run(path)
-        model = cls(num_threads=num_threads)
+        model = cls(num_threads=num_threads, device=device)
         model._config = make_config(changes=manifest["settings"])
         model._settings = dict(manifest["settings"])
         model._open(folder)
@@ -231,5 +244,5 @@ class SimilarityModel:
         if self._encoder is None:
             from cliquesim.encoder import Encoder
 
-            self._encoder = Encoder.load(self._folder / "model")
+            self._encoder = Encoder.load(self._folder / "model", self.num_threads, self.device)
         return self._encoder

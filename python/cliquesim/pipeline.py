@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cliquesim import parts
+from cliquesim._device import check_device
 from cliquesim._files import load_array, save_array, save_json
 from cliquesim.config import Config
 from cliquesim.encoder import Encoder
@@ -81,6 +82,7 @@ def fit(
     source: str | Sequence[str] | None = None,
     base: Path | None = None,
     num_threads: int | None = None,
+    device: str = "cpu",
     observer: StageObserver | None = None,
 ) -> FitResult:
     """Learn the similarity of a corpus in a run folder; finished stages are kept.
@@ -95,23 +97,27 @@ def fit(
     base : a run of the same corpus whose stages are taken where they are equal; the new run keeps
         no frames then, and cannot be used alone.
     num_threads : None for all processors.
+    device : "cpu" or "cuda": where HOG, training and the networks run; the rest is on the CPU.
     observer : is told of stages and progress.
 
     Raises
     ------
     InputError
         Too few or too similar frames, settings that do not fit the corpus, a foreign folder.
+    RunError
+        ``device="cuda"`` cannot be used; the message says why.
     """
     config = config or Config()
+    check_device(device, stage="fit", supported=("cpu", "cuda"))
     _check_corpus(corpus)
     inputs = {"source": source, "fingerprint": corpus.fingerprint, "frames": len(corpus)}
     settings = config.model_dump(mode="json")
     with RunFolder(folder, inputs, settings, update=update, base=base, observer=observer) as run:
         if base is not None:
-            return _Fit(corpus, run, config, num_threads).run()
+            return _Fit(corpus, run, config, num_threads, device).run()
         if corpus.folder is None or corpus.folder.resolve() != (run.path / CORPUS).resolve():
             corpus.save(run.path / CORPUS)
-        return _Fit(corpus, run, config, num_threads).run()
+        return _Fit(corpus, run, config, num_threads, device).run()
 
 
 def plan(
@@ -157,9 +163,15 @@ class _Fit:
     """One call of `fit`: the stages as methods, in their order."""
 
     def __init__(
-        self, corpus: Corpus, run: RunFolder | PlannedRun, config: Config, num_threads: int | None
+        self,
+        corpus: Corpus,
+        run: RunFolder | PlannedRun,
+        config: Config,
+        num_threads: int | None,
+        device: str = "cpu",
     ) -> None:
-        self.corpus, self.folder, self.config, self.threads = corpus, run, config, num_threads
+        self.corpus, self.folder, self.config = corpus, run, config
+        self.threads, self.device = num_threads, device
         self.pool = Pool.of(corpus, config.mirror, config.within_category)
         self.extent = corpus.extent if config.focus else None
         self._values = config.model_dump(mode="json")
@@ -233,6 +245,7 @@ class _Fit:
                 config.estimator,
                 config.shrinkage,
                 self.threads,
+                self.device,
             )
             corpus = self.corpus
             found = hog_lda.fit_transform(
@@ -353,6 +366,7 @@ class _Fit:
                 extent=self.extent,
                 config=dataclasses.replace(self.config.training, seed=settings["seed"]),
                 initial=EmbeddingModel.load(before.folder / MODEL) if before else None,
+                device=self.device,
                 num_threads=self.threads,
             )
 
@@ -374,6 +388,7 @@ class _Fit:
                     self.corpus.frames,
                     extent=self.extent,
                     flip=flip,
+                    device=self.device,
                     num_threads=self.threads,
                     progress=parts.share_of(work.progress, flip, 1, len(sides)),
                 )

@@ -21,7 +21,12 @@ PathLike = str | os.PathLike[str]
 
 
 def embed_to_file(
-    run: PathLike, frames: Sequence[PathLike], out: PathLike, *, num_threads: int | None = None
+    run: PathLike,
+    frames: Sequence[PathLike],
+    out: PathLike,
+    *,
+    num_threads: int | None = None,
+    device: str = "cpu",
 ) -> tuple[int, int, Path]:
     """Embed image files, or folders of frames, into a .npy file.
 
@@ -34,7 +39,7 @@ def embed_to_file(
     target = Path(out)
     if target.suffix != ".npy":
         raise InputError(f"--out must end in .npy, got {target}")
-    model = SimilarityModel.load(run, num_threads=num_threads)
+    model = SimilarityModel.load(run, num_threads=num_threads, device=device)
     size, scale = _frame_size(model), model.config.box_scale
     folders = [path for path in frames if Path(path).is_dir()]
     if folders and len(folders) == len(frames):

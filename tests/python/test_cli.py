@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cliquesim._device import cuda_status
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,6 +66,7 @@ def test_version_and_doctor() -> None:
         (("fit", "FRAMES", "--out", "OUT", "--set", "training.stepz=3"), "training.steps"),
         (("fit", "FRAMES", "--out", "OUT", "--set", "seed"), "NAME=VALUE"),
         (("fit", "FRAMES", "--out", "OUT", "--preset", "magic"), "preset must be one of"),
+        (("fit", "FRAMES", "--out", "OUT", "--device", "tpu"), "device must be one of"),
         (("fit", "EMPTY", "--out", "OUT"), "EMPTY"),
         (("fit", "FRAMES", "FRAMES/a", "--out", "OUT"), "lies inside"),
         (("fit", "FRAMES", "FRAMES/a/000.jpg", "--out", "OUT"), "(--manifest)"),
@@ -105,6 +108,17 @@ def test_fit_takes_several_folders(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["frames"] == 12
+
+
+def test_fit_says_why_cuda_cannot_be_used_and_writes_nothing(tmp_path: Path) -> None:
+    available, reason = cuda_status()
+    if available:
+        pytest.skip("CUDA can be used here")
+    write_frames(tmp_path / "frames", 4)
+    result = cliquesim("fit", tmp_path / "frames", "--out", tmp_path / "out", "--device", "cuda")
+    assert result.returncode == 1
+    assert f"error: fit cannot run with device='cuda': {reason}" in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_options_and_commands_are_exit_status_2() -> None:

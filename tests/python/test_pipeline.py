@@ -16,8 +16,9 @@ from tiny_corpus import SMALL, write_figures
 
 import cliquesim as cs
 from cliquesim import pipeline
+from cliquesim._device import cuda_status
 from cliquesim.config import Config, make_config
-from cliquesim.errors import InputError
+from cliquesim.errors import InputError, RunError
 from cliquesim.parts import PooledCliques, choose_batches
 
 pytestmark = pytest.mark.filterwarnings(
@@ -220,7 +221,7 @@ def test_the_networks_of_all_rounds_make_the_similarity_or_the_last(
     settings = {"max_rounds": 2, "agreement": 1.0}
     pipeline.fit(corpus, folder, small(**settings), num_threads=1)
     both = cs.SimilarityModel.load(folder, num_threads=1)
-    learned = both.encoder.learned(corpus.frames, num_threads=1)
+    learned = both.encoder.learned(corpus.frames)
     pool = np.concatenate(
         [np.load(folder / f"round-{r}/features/features.npy")[: len(corpus)] for r in (1, 2)],
         axis=1,
@@ -243,7 +244,25 @@ def test_the_networks_of_all_rounds_make_the_similarity_or_the_last(
     pipeline.fit(corpus, folder, small(**settings, students="last"), update=True, num_threads=1)
     last = cs.SimilarityModel.load(folder, num_threads=1)
     assert len(last.encoder.networks) == 1
-    np.testing.assert_allclose(last.encoder.learned(corpus.frames, num_threads=1), b, atol=2e-3)
+    np.testing.assert_allclose(last.encoder.learned(corpus.frames), b, atol=2e-3)
+
+
+def test_where_a_model_runs_is_handed_to_all_that_computes(run: Path) -> None:
+    model = cs.SimilarityModel.load(run, num_threads=1)
+    for place in (model.encoder, model.encoder.hog_lda):
+        assert (place.num_threads, place.device) == (1, "cpu")
+    assert {scale.whitening.num_threads for scale in model.encoder.hog_lda.scales} == {1}
+    assert model.get_params()["device"] == "cpu"
+    model.set_params(num_threads=2)
+    assert model.encoder.hog_lda.num_threads == 2
+    with pytest.raises(InputError, match="device must be one of"):
+        cs.SimilarityModel(device="tpu")
+    available, reason = cuda_status()
+    if not available:
+        with pytest.raises(RunError, match="cannot run with device='cuda'") as error:
+            model.set_params(device="cuda")
+        assert reason in str(error.value)
+        assert model.device == "cpu"
 
 
 def test_the_model_embeds_searches_saves_and_loads(frames: Path, run: Path, tmp_path: Path) -> None:

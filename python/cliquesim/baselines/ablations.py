@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from numpy.typing import NDArray
-
 from cliquesim import pipeline
 from cliquesim.baselines.workplace import FOLDER, Prepared, Workplace
 from cliquesim.encoder import Encoder
@@ -40,7 +38,7 @@ def ours(what: str = "learned", pool_radius: int | None = None) -> Callable[[Wor
         encoder = place.model.encoder
 
         def load() -> Encode:
-            return _learned(encoder, place.threads) if what == "learned" else _all(encoder, place)
+            return encoder.learned if what == "learned" else encoder.transform
 
         radii = None if pool_radius is None else [pool_radius]
         return place.encoded([place.finished(), what], load, radii)
@@ -68,23 +66,7 @@ def variant(folder: str, changes: Mapping[str, Any]) -> Callable[[Workplace], Pr
         model = done.model
         if model is None:
             raise RunError(f"the variant {folder!r} has no model")
-        prepared = place.encoded(
-            [model], lambda: _learned(Encoder.load(model.folder), place.threads)
-        )
+        prepared = place.encoded([model], lambda: Encoder.load(model.folder, place.threads).learned)
         return dataclasses.replace(prepared, seconds=observer.seconds)
 
     return prepare
-
-
-def _learned(encoder: Encoder, threads: int | None) -> Encode:
-    def encode(frames: NDArray[Any], mirrored: bool, extent: NDArray[Any]) -> NDArray[Any]:
-        return encoder.learned(frames, mirrored, threads, extent)
-
-    return encode
-
-
-def _all(encoder: Encoder, place: Workplace) -> Encode:
-    def encode(frames: NDArray[Any], mirrored: bool, extent: NDArray[Any]) -> NDArray[Any]:
-        return encoder.transform(frames, mirrored, place.threads, extent)
-
-    return encode

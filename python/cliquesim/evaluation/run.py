@@ -101,7 +101,7 @@ def _features(
         hog.append(standardize(raw[0].reshape(len(frames), -1) - mean, center=False))
         hog_lda_one.append(whitened[0])
         hog_lda.append(encoder.hog_lda.join(whitened))
-        learned.append(encoder.learned(frames, mirrored, model.num_threads, extent))
+        learned.append(encoder.learned(frames, mirrored, extent))
         fused.append(encoder.combine(learned[-1], hog_lda[-1]))
     return {
         "hog": (hog[0], hog[1]),

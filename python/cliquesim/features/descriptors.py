@@ -107,6 +107,7 @@ class HogLda:
     cell_size : HOG cell in pixels.
     estimator, shrinkage : of `Whitening`.
     num_threads : None for all processors.
+    device : "cpu" or "cuda", where HOG is computed.
     """
 
     def __init__(
@@ -117,9 +118,11 @@ class HogLda:
         estimator: str = "stationary",
         shrinkage: float | str = "auto",
         num_threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self.cell_size = cell_size
         self.num_threads = num_threads
+        self.device = device
         self.scales = [
             Scale(side, margin, Whitening(estimator, shrinkage, num_threads=num_threads))
             for side, margin in zip(sides, margins, strict=True)
@@ -132,7 +135,9 @@ class HogLda:
         images = rescale(frames, self.scales[scale].side, self.scales[scale].margin)
         if mirrored:
             images = np.ascontiguousarray(images[:, :, ::-1])
-        return hog(images, cell_size=self.cell_size, num_threads=self.num_threads)
+        return hog(
+            images, cell_size=self.cell_size, num_threads=self.num_threads, device=self.device
+        )
 
     def fit_transform(
         self,
@@ -270,13 +275,13 @@ class HogLda:
         save_json(folder / "hog_lda.json", {"cell_size": self.cell_size, "scales": scales})
 
     @classmethod
-    def load(cls, folder: Path) -> HogLda:
+    def load(cls, folder: Path, num_threads: int | None = None, device: str = "cpu") -> HogLda:
         """Read what `save` wrote; InputError names a missing or damaged file."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         stored = load_json(folder / "hog_lda.json")
-        self = cls((), (), int(stored["cell_size"]))
+        self = cls((), (), int(stored["cell_size"]), num_threads=num_threads, device=device)
         for index, scale in enumerate(stored["scales"]):
             path = folder / f"whitening-{index}.safetensors"
             try:
@@ -284,6 +289,7 @@ class HogLda:
             except (OSError, SafetensorError) as error:
                 raise InputError(f"{path}: not a readable safetensors file ({error})") from error
             whitening = Whitening.from_state({**scale["whitening"], **arrays})
+            whitening.num_threads = num_threads
             self.scales.append(
                 Scale(int(scale["side"]), float(scale["margin"]), whitening, scale["weight"])
             )
