@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_corpus import SMALL, write_figures
 
 import cliquesim as cs
 from cliquesim import pipeline
 from cliquesim._device import cuda_status
 from cliquesim.config import make_config
-from tiny_corpus import SMALL, write_figures
 
 AVAILABLE, REASON = cuda_status()
 pytestmark = [
