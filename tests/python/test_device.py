@@ -18,8 +18,8 @@ def test_unknown_device_is_bad_input() -> None:
 
 
 def test_a_stage_without_a_kernel_says_so() -> None:
-    with pytest.raises(RunError, match="hog has no CUDA kernel yet"):
-        check_device("cuda", stage="hog")
+    with pytest.raises(RunError, match="cliques has no CUDA kernel yet"):
+        check_device("cuda", stage="cliques")
 
 
 def test_unusable_cuda_is_refused_with_the_reason() -> None:
