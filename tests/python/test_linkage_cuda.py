@@ -24,6 +24,7 @@ from cliquesim._linkage_cuda import (
     new_square,
     observations,
 )
+from cliquesim._matrix_cuda import full_precision
 from cliquesim.errors import InputError, RunError
 from cliquesim.linkage import METRICS
 
@@ -154,7 +155,7 @@ def test_products_are_never_rounded_to_tf32() -> None:
     seen = []
     try:
         torch.set_float32_matmul_precision("high")
-        with _linkage_cuda._full_precision():
+        with full_precision():
             seen.append(torch.get_float32_matmul_precision())
         seen.append(torch.get_float32_matmul_precision())
     finally:
@@ -194,7 +195,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "check_device", lambda device, *rest: device)
     monkeypatch.setitem(sys.modules, "cliquesim._cuda", StandIn)  # type: ignore[arg-type]
     monkeypatch.setattr(cs, "_cuda", StandIn, raising=False)
-    monkeypatch.setattr(_linkage_cuda, "_device_of", lambda source: CPU)
+    monkeypatch.setattr(_linkage_cuda, "device_of", lambda source: CPU)
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
 
