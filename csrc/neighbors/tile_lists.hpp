@@ -1,7 +1,7 @@
 // The CUDA kernels of the neighbours without their launches: a tile of similarities serves the
 // lists of its rows and its columns. First every similarity is compared with the bounds of its row
 // and its column, and what passes is appended to their fresh candidates. Then a block per list
-// merges them; where more passed than there is room for, as for the first tile of a row, it reads
+// merges them; where more passed than there is room for, and in the first tile of a row, it reads
 // the list's similarities again, as many at a time as fit.
 #pragma once
 
@@ -65,24 +65,29 @@ CLIQUESIM_HOST_DEVICE inline std::uint64_t entering_key(const SearchEnd& end, st
     return key > end.best.keys[row * end.best.k + end.best.k - 1] ? key : 0;
 }
 
-CLIQUESIM_HOST_DEVICE inline void append_fresh(const SearchEnd& end, std::int64_t list,
-                                               std::uint64_t key) {
+// A list that takes everything yet is read again whole, without counting.
+CLIQUESIM_HOST_DEVICE inline void offer(const SearchEnd& end, std::int64_t list, std::int64_t row,
+                                        const Similarity& similarity, std::int64_t candidate) {
+    if (end.best.bounds[row] == -infinite_score) {
+        end.fresh_counts[list] = fresh_room + 1;
+        return;
+    }
+    const std::uint64_t key = entering_key(end, row, similarity, candidate);
+    if (key == 0) return;
     const std::int32_t slot = take_slot(&end.fresh_counts[list]);
     if (slot < fresh_room) end.fresh[list * fresh_room + slot] = key;
 }
 
 // A similarity that passed a bound, for the four lists that it may enter.
-CLIQUESIM_HOST_DEVICE inline void offer(const TileStep& step, std::int64_t a, std::int64_t b) {
+CLIQUESIM_HOST_DEVICE inline void offer_to_all(const TileStep& step, std::int64_t a,
+                                               std::int64_t b) {
     const DeviceTile& tile = step.tile;
     const std::int64_t row = tile.first_row + a, col = tile.first_col + b;
     if (tile.excluded(row, col)) return;
     const Similarity similarity = similarity_at(tile, a, b);
     for (const SearchEnd& end : step.ends) {
-        const std::uint64_t for_row = entering_key(end, row, similarity, col);
-        if (for_row != 0) append_fresh(end, a, for_row);
-        if (!tile.serves_cols) continue;
-        const std::uint64_t for_col = entering_key(end, col, similarity, row);
-        if (for_col != 0) append_fresh(end, tile.rows + b, for_col);
+        offer(end, a, row, similarity, col);
+        if (tile.serves_cols) offer(end, tile.rows + b, col, similarity, row);
     }
 }
 
@@ -114,7 +119,7 @@ CLIQUESIM_HOST_DEVICE inline void scan_column(const TileStep& step, std::int64_t
                               -values[u] >= lesser(bottoms[first + u], col_bottom)))
                 passed |= 1u << u;
         for (std::int32_t u = 0; passed != 0; ++u, passed >>= 1)
-            if (passed & 1u) offer(step, first + u, b);
+            if (passed & 1u) offer_to_all(step, first + u, b);
     }
 }
 
