@@ -95,6 +95,11 @@ CLIQUESIM_HOST_DEVICE inline float lesser(float a, float b) {
     return b < a ? b : a;
 }
 
+// The last row stands for those behind it.
+CLIQUESIM_HOST_DEVICE inline std::int64_t row_at(std::int64_t a, std::int64_t end) {
+    return a < end ? a : end - 1;
+}
+
 // One thread of the comparison: rows [begin, end) of column b. Some are read before any is
 // compared, so that several readings are under way.
 CLIQUESIM_HOST_DEVICE inline void scan_column(const TileStep& step, std::int64_t b,
@@ -109,15 +114,20 @@ CLIQUESIM_HOST_DEVICE inline void scan_column(const TileStep& step, std::int64_t
         col_bottom = step.ends[1].best.bounds[tile.first_col + b];
     }
     for (std::int64_t first = begin; first < end; first += at_once) {
-        const auto count = static_cast<std::int32_t>(end - first < at_once ? end - first : at_once);
         float values[at_once];
         for (std::int32_t u = 0; u < at_once; ++u)
-            values[u] = u < count ? similarity_at(tile, first + u, b).value : 0.0f;
+            values[u] = tile.values[row_at(first + u, end) * tile.stride + b];
+        if (tile.mirrored != nullptr)
+            for (std::int32_t u = 0; u < at_once; ++u)
+                values[u] = similarity_at(tile, row_at(first + u, end), b).value;
         std::uint32_t passed = 0;
-        for (std::int32_t u = 0; u < at_once; ++u)
-            if (u < count && (values[u] >= lesser(tops[first + u], col_top) ||
-                              -values[u] >= lesser(bottoms[first + u], col_bottom)))
-                passed |= 1u << u;
+        for (std::int32_t u = 0; u < at_once; ++u) {
+            const std::int64_t a = row_at(first + u, end);
+            const bool above = values[u] >= lesser(tops[a], col_top);
+            const bool below = -values[u] >= lesser(bottoms[a], col_bottom);
+            passed |= static_cast<std::uint32_t>(above | below) << u;
+        }
+        if (end - first < at_once) passed &= (1u << (end - first)) - 1;
         for (std::int32_t u = 0; passed != 0; ++u, passed >>= 1)
             if (passed & 1u) offer_to_all(step, first + u, b);
     }
