@@ -39,10 +39,10 @@ def as_cuda_matrix(
     target = device or device_of(source)
     try:
         X = _upload(source, target)
+        _check_rows(X, name, correlation)
     except torch.cuda.OutOfMemoryError as error:
         need = 4 * source.shape[0] * source.shape[1]
         raise out_of_memory(f"{name} takes", need, target) from error
-    _check_rows(X, name, correlation)
     return X
 
 
@@ -66,13 +66,24 @@ def standardize(rows: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 products without TF32, whatever the caller has chosen."""
-    before = torch.get_float32_matmul_precision()
+    """float32 products without TF32, in whichever of torch's two ways the caller asked for it."""
+    both: tuple[Any, Any] = (
+        torch.backends.cuda.matmul,
+        getattr(torch.backends.mkldnn, "matmul", None),
+    )
+    backends = [one for one in both if hasattr(one, "fp32_precision")]
+    newer = [one.fp32_precision for one in backends]
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # says nothing any more once the newer way was used
+        older = "highest"
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(older)
+        for one, precision in zip(backends, newer, strict=True):
+            one.fp32_precision = precision
 
 
 def _upload(source: Any, device: torch.device) -> torch.Tensor:

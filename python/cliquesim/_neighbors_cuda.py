@@ -17,6 +17,8 @@ from cliquesim._tiles_cuda import Blocks, Search, SimilarityTiles, balanced, fit
 # Rows and columns of a tile, at most: its product keeps a large GPU busy, and its 64 MiB are
 # written and read in a small part of the product's time. Of a block of whole rows: rows.
 _EDGE, _WHOLE_ROWS = 4096, 1024
+_LISTS = "neighbors: lists and a tile take"
+_ROWS = "similarity_quantiles: the similarities of some rows take"
 _Progress = Callable[[float], object] | None
 
 
@@ -34,7 +36,7 @@ def neighbors_cuda(
         return search.tile_bytes(row_edge, col_edge) + 2 * _End.fresh_bytes(row_edge + col_edge)
 
     with torch.cuda.device(search.device), full_precision():
-        edge = fitting_edge(search, _EDGE, held, step)
+        edge = fitting_edge(search, _EDGE, held, step, _LISTS)
         need = held + step(edge)
         try:
             search.standardize()
@@ -47,7 +49,7 @@ def neighbors_cuda(
             flips = search.mirrored is not None
             lists = top.written(k, flips, "") | bottom.written(n_bottom, flips, "bottom_")
         except torch.cuda.OutOfMemoryError as error:
-            raise out_of_memory("neighbors: lists and a tile take", need, search.device) from error
+            raise out_of_memory(_LISTS, need, search.device) from error
     info = {
         "products": "float32",
         "instructions": "torch.mm",
@@ -78,7 +80,7 @@ def similarity_quantiles_cuda(
             return search.tile_bytes(balanced(search.rows, edge), search.cols)
 
         held = search.copied_bytes()
-        edge = fitting_edge(search, _WHOLE_ROWS, held, step)
+        edge = fitting_edge(search, _WHOLE_ROWS, held, step, _ROWS)
         try:
             search.standardize()
             rows = Blocks(search.rows, balanced(search.rows, edge), search.halo)
@@ -95,8 +97,7 @@ def similarity_quantiles_cuda(
                     )
                     pace.step()
         except torch.cuda.OutOfMemoryError as error:
-            what = "similarity_quantiles: some rows' similarities take"
-            raise out_of_memory(what, held + step(edge), search.device) from error
+            raise out_of_memory(_ROWS, held + step(edge), search.device) from error
     return out
 
 

@@ -126,8 +126,10 @@ class Search:
         return 4 * (layers * tile + rows * Blocks(self.cols, col_edge, self.halo).span)
 
 
-def fitting_edge(search: Search, largest: int, held: int, step: Callable[[int], int]) -> int:
-    """The largest edge whose `step(edge)` bytes fit beside `held` ones.
+def fitting_edge(
+    search: Search, largest: int, held: int, step: Callable[[int], int], what: str
+) -> int:
+    """The largest edge whose `step(edge)` bytes fit beside `held` ones; `what` takes them.
 
     Raises
     ------
@@ -150,7 +152,7 @@ def fitting_edge(search: Search, largest: int, held: int, step: Callable[[int], 
             "input and output"
         )
     if need > free:
-        raise out_of_memory("neighbors: lists and a tile take", need, search.device)
+        raise out_of_memory(what, need, search.device)
     return edge
 
 

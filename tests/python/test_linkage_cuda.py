@@ -24,7 +24,6 @@ from cliquesim._linkage_cuda import (
     new_square,
     observations,
 )
-from cliquesim._matrix_cuda import full_precision
 from cliquesim.errors import InputError, RunError
 from cliquesim.linkage import METRICS
 
@@ -148,19 +147,6 @@ def test_bad_input_is_refused_in_the_words_of_the_cpu(y: NDArray[Any], metric: s
     with pytest.raises(InputError) as found:
         fill(y, metric)
     assert str(found.value) == str(expected.value)
-
-
-def test_products_are_never_rounded_to_tf32() -> None:
-    before = torch.get_float32_matmul_precision()
-    seen = []
-    try:
-        torch.set_float32_matmul_precision("high")
-        with full_precision():
-            seen.append(torch.get_float32_matmul_precision())
-        seen.append(torch.get_float32_matmul_precision())
-    finally:
-        torch.set_float32_matmul_precision(before)
-    assert seen == ["highest", "high"]
 
 
 def test_the_result_of_an_array_is_an_array() -> None:
