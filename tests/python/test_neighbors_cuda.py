@@ -296,8 +296,7 @@ def test_a_tensor_gives_tensors_and_keeps_its_numbers(monkeypatch: pytest.Monkey
     assert isinstance(found.indices, torch.Tensor)
     np.testing.assert_allclose(found.similarities.numpy(), expected.similarities, atol=1e-6)
     np.testing.assert_array_equal(tensor.numpy(), X)
-    quantiles = cs.similarity_quantiles(tensor, [0.5], device="cuda")
-    assert isinstance(quantiles, torch.Tensor)
+    assert isinstance(cs.similarity_quantiles(tensor, [0.5], device="cuda"), torch.Tensor)
 
 
 def test_no_rows_and_no_columns() -> None:
@@ -377,15 +376,14 @@ def test_tiles_fit_what_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None
         cs.similarity_quantiles(X, [0.5], device="cuda")
 
 
-@pytest.mark.parametrize("function", ["_End", "SimilarityTiles"])
+@pytest.mark.parametrize("name", ["_End", "SimilarityTiles"])
 def test_too_little_device_memory_says_how_much_was_asked(
-    function: str, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> None:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    target = _neighbors_cuda._End if function == "_End" else _neighbors_cuda.SimilarityTiles
-    monkeypatch.setattr(target, "__init__", refuse)
+    monkeypatch.setattr(getattr(_neighbors_cuda, name), "__init__", refuse)
     monkeypatch.setattr("cliquesim._device.free_memory", lambda device: 1234)
     with pytest.raises(RunError, match=r"lists and a tile take \d+ bytes .* 1234 are free"):
         cs.neighbors(np.ones((64, 2)), device="cuda")
