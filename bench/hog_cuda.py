@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,8 @@ import numpy as np
 import torch
 
 import cliquesim as cs
-from _measure import at_least, machine_facts, table, versions
-from cliquesim._device import cuda_status
+from _measure import at_least, table
+from _measure_cuda import cuda_provenance, repeated, require_gpu, speeds
 from hog import TOLERANCE, Case, costs, make_frames
 
 DISTINCT = 512  # frames, repeated
@@ -30,9 +27,7 @@ DISTINCT = 512  # frames, repeated
 
 def main() -> int:
     options = parse()
-    available, reason = cuda_status()
-    if not available:
-        print(f"no GPU to measure on: {reason}", file=sys.stderr)
+    if not require_gpu():
         return 1
     case = Case(*options.size, options.channels)
     distinct = make_frames(case, min(options.frames, DISTINCT), options.seed)
@@ -40,14 +35,12 @@ def main() -> int:
     frames = torch.from_numpy(distinct).cuda()[torch.from_numpy(order).cuda()]
     found = cs.hog(frames[: len(distinct)], device="cuda").cpu().numpy()
     worst = float(np.abs(found - cs.hog(distinct)).max())
-    on_device = seconds(lambda: cs.hog(frames, device="cuda"), options.repeats)
+    on_device = repeated(lambda: cs.hog(frames, device="cuda"), options.repeats)
     on_host = frames.cpu().numpy()
-    with_transfer = seconds(lambda: cs.hog(on_host, device="cuda"), options.repeats)
+    with_transfer = repeated(lambda: cs.hog(on_host, device="cuda"), options.repeats)
     least = floor(case, options.frames)
     report = {
-        "command": "python " + " ".join(sys.argv),
-        "machine": machine_facts() | {"gpu": torch.cuda.get_device_name()},
-        "versions": versions(("numpy", "torch")) | {"cliquesim": cs.__version__},
+        **cuda_provenance(),
         "case": case.label,
         "frames": options.frames,
         "worst_difference_from_cpu": worst,
@@ -77,33 +70,11 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def seconds(body: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """After one call that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        body()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    counted = times[1:]
-    return {"median": float(np.median(counted)), "min": min(counted), "max": max(counted)}
-
-
 def floor(case: Case, n: int) -> dict[str, float]:
     bytes_, operations = costs(case)
-    source = torch.empty(1 << 28, device="cuda")
-    target = torch.empty_like(source)
-    bandwidth = 8 * len(source) / seconds(lambda: target.copy_(source), 5)["min"]
-    a = torch.rand((8192, 8192), device="cuda")
-    flops = 2 * 8192**3 / seconds(lambda: torch.matmul(a, a), 5)["min"]
-    return {
-        "bytes": n * bytes_,
-        "operations": n * operations,
-        "bytes_per_second": bandwidth,
-        "float32_flops": flops,
-        "seconds": n * max(bytes_ / bandwidth, operations / flops),
-    }
+    speed = speeds()
+    seconds = max(bytes_ / speed["copy_bytes"], operations / speed["float32_flops"])
+    return {"bytes": n * bytes_, "operations": n * operations, **speed, "seconds": n * seconds}
 
 
 def print_report(report: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,42 +24,22 @@ from numpy.typing import NDArray
 
 import cliquesim as cs
 from _linkage_calls import DATASETS, TIED, points
-from _measure import at_least, exponent, machine_facts, table, versions
-from cliquesim._device import cuda_status
+from _measure import at_least, exponent, table
+from _measure_cuda import cuda_provenance, once, require_gpu, speeds
 from cliquesim._linkage_cuda import fill_from_vectors
 
 
-def seconds(body: Callable[[], Any]) -> tuple[Any, float]:
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    result = body()
-    torch.cuda.synchronize()
-    return result, time.perf_counter() - begin
-
-
 def median(body: Callable[[], Any], repeats: int) -> tuple[Any, float]:
-    answers = [seconds(body) for _ in range(repeats)]
+    answers = [once(body) for _ in range(repeats)]
     return answers[-1][0], float(np.median([took for _, took in answers]))
-
-
-def speeds() -> dict[str, float]:
-    """Products in float32, FLOP/s, and copies, bytes/s (read and written), the best of five."""
-    size = 8192
-    a = torch.rand((size, size), device="cuda")
-    out = torch.empty_like(a)
-    product = min(seconds(lambda: torch.matmul(a, a, out=out))[1] for _ in range(5))
-    long = torch.empty(1 << 28, device="cuda")
-    other = torch.empty_like(long)
-    copy = min(seconds(lambda: other.copy_(long))[1] for _ in range(5))
-    return {"product_flops": 2 * size**3 / product, "copy_bytes": 8 * len(long) / copy}
 
 
 def parts(vectors: torch.Tensor) -> tuple[float, float]:
     """Seconds that the distances take, and their linkage."""
     square = torch.empty((len(vectors), len(vectors)), device=vectors.device)
-    _, made = seconds(lambda: fill_from_vectors(square, vectors, "euclidean"))
+    _, made = once(lambda: fill_from_vectors(square, vectors, "euclidean"))
     options: dict[str, Any] = {"metric": "precomputed", "overwrite": True, "device": "cuda"}
-    return made, seconds(lambda: cs.linkage(square, **options))[1]
+    return made, once(lambda: cs.linkage(square, **options))[1]
 
 
 def run_case(
@@ -78,7 +57,7 @@ def run_case(
         "seconds": whole,
         "distances_seconds": float(made),
         "linkage_seconds": float(linked),
-        "floor_seconds": n * n * dimensions / speed["product_flops"]
+        "floor_seconds": n * n * dimensions / speed["float32_flops"]
         + 8 * n * n / speed["copy_bytes"],
     }
     if find_spec("cuhc"):
@@ -100,9 +79,7 @@ def main() -> int:
     parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
-    available, reason = cuda_status()
-    if not available:
-        print(f"no GPU: {reason}", file=sys.stderr)
+    if not require_gpu():
         return 1
     speed = speeds()
     cs.linkage(np.random.default_rng(0).random((3000, 8), np.float32), device="cuda")
@@ -114,9 +91,7 @@ def main() -> int:
             rows.append(run_case(X, dataset, options.repeats, speed))
             print(f"{dataset}, n = {n}: {rows[-1]['seconds']:.3f} s", file=sys.stderr, flush=True)
     report = {
-        "command": "python " + " ".join(sys.argv),
-        "machine": machine_facts() | {"gpu": torch.cuda.get_device_name()},
-        "versions": versions(("numpy", "torch", "cuhc")) | {"cliquesim": cs.__version__},
+        **cuda_provenance(("cuhc",)),
         "speeds": speed,
         "results": rows,
         "exponents": {

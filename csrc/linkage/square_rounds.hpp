@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "common/atomics.hpp"
 #include "common/host_device.hpp"
 
 namespace cliquesim {
@@ -70,14 +71,6 @@ struct SquareClusters {
 
     CLIQUESIM_HOST_DEVICE T* row(std::int32_t c) const { return distances + row_of[c] * stride; }
 };
-
-CLIQUESIM_HOST_DEVICE inline std::int32_t take_slot(std::int32_t* count) {
-#if defined(__CUDA_ARCH__)
-    return atomicAdd(count, 1);
-#else
-    return (*count)++;
-#endif
-}
 
 template <typename T>
 CLIQUESIM_HOST_DEVICE inline T larger(T a, T b) {

@@ -2,45 +2,26 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <functional>
 #include <limits>
 #include <span>
 #include <vector>
 
+#include "neighbors/candidate_key.hpp"
+
 namespace cliquesim {
-
-// Score and code in one integer: greater is better, by score first, then by smaller code. Tiles
-// come in any order, but the k greatest of a set of keys do not depend on it.
-inline std::uint32_t ordered_score(float score) {
-    const auto bits = std::bit_cast<std::uint32_t>(score + 0.0f);  // -0 becomes +0
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-inline std::uint64_t candidate_key(float score, std::uint32_t code) {
-    return static_cast<std::uint64_t>(ordered_score(score)) << 32 | ~code;
-}
-
-inline float key_score(std::uint64_t key) {
-    const auto ordered = static_cast<std::uint32_t>(key >> 32);
-    return std::bit_cast<float>(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
-}
 
 // A row whose score lies within [lower, upper], both the score where it is known.
 struct Candidate {
     float lower, upper;
-    std::uint32_t code;  // twice the row's index, and 1 more for its mirror image
+    std::uint32_t code;
 
     bool exact() const { return lower == upper; }
     std::uint64_t least_key() const { return candidate_key(lower, code); }
     // A score in an interval may turn out to be the mirror image's.
     std::uint64_t greatest_key() const { return candidate_key(upper, code & ~1u); }
 };
-
-inline std::uint32_t candidate_code(std::int64_t index, bool flipped) {
-    return static_cast<std::uint32_t>(index) << 1 | (flipped ? 1u : 0u);
-}
 
 // Keeps whatever may be among the k best of a row; k = 0 takes nothing. A row's buffer is as
 // large again, so that selection is needed once per k accepted candidates only.

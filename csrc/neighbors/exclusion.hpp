@@ -1,34 +1,24 @@
-// Which pairs are never neighbours.
+// Which pairs are never neighbours. Shared by the CPU and the CUDA kernels.
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 
-#include "neighbors/neighbors.hpp"
+#include "common/host_device.hpp"
 
 namespace cliquesim {
 
-class Exclusion {
-  public:
-    explicit Exclusion(const NeighborSearch& search)
-        : symmetric_(search.queries.data == nullptr),
-          row_groups_(symmetric_ ? search.groups : search.query_groups),
-          col_groups_(search.groups),
-          window_(search.group_window) {}
+struct Exclusion {
+    bool symmetric;                  // rows and columns are the same rows
+    const std::int64_t* row_groups;  // null: none
+    const std::int64_t* col_groups;
+    std::int64_t window;  // of the same group: at most this far apart; < 0: however far
 
-    bool operator()(std::int64_t row, std::int64_t col) const {
-        if (symmetric_ && row == col) return true;
-        if (row_groups_.empty() || col_groups_.empty()) return false;
-        if (row_groups_[static_cast<std::size_t>(row)] !=
-            col_groups_[static_cast<std::size_t>(col)])
-            return false;
-        return window_ < 0 || std::abs(row - col) <= window_;
+    CLIQUESIM_HOST_DEVICE bool operator()(std::int64_t row, std::int64_t col) const {
+        if (symmetric && row == col) return true;
+        if (row_groups == nullptr || col_groups == nullptr) return false;
+        if (row_groups[row] != col_groups[col]) return false;
+        return window < 0 || (row < col ? col - row : row - col) <= window;
     }
-
-  private:
-    bool symmetric_;
-    std::span<const std::int64_t> row_groups_, col_groups_;
-    std::int64_t window_;
 };
 
 }  // namespace cliquesim

@@ -11,7 +11,6 @@
 #include "common/similarity.hpp"
 #include "common/thread_pool.hpp"
 #include "neighbors/candidates.hpp"
-#include "neighbors/exclusion.hpp"
 #include "neighbors/int16_products.hpp"
 #include "neighbors/plan.hpp"
 #include "neighbors/similarity_tiles.hpp"
@@ -89,7 +88,7 @@ class NeighborFinder {
 
 NeighborFinder::NeighborFinder(const NeighborSearch& search, std::int64_t k, std::int64_t n_bottom,
                                const Context& context)
-    : excluded_(search),
+    : excluded_(exclusion_of(search)),
       pool_(context),
       plan_(plan_search(search, k, n_bottom, pool_.size())),
       tiles_(search, plan_.tiles, pool_) {

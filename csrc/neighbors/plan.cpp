@@ -135,4 +135,13 @@ SearchPlan plan_quantiles(const NeighborSearch& search, int threads) {
     return first_fitting(search, plans, sizes, sizes.one_block());
 }
 
+Exclusion exclusion_of(const NeighborSearch& search) {
+    const auto labels = [](std::span<const std::int64_t> groups) {
+        return groups.empty() ? nullptr : groups.data();
+    };
+    const bool symmetric = search.queries.data == nullptr;
+    return {symmetric, labels(symmetric ? search.groups : search.query_groups),
+            labels(search.groups), search.group_window};
+}
+
 }  // namespace cliquesim

@@ -1,8 +1,9 @@
-// What a search holds in memory, and which products it uses.
+// What a search holds in memory, which products it uses, and which pairs it leaves out.
 #pragma once
 
 #include <cstdint>
 
+#include "neighbors/exclusion.hpp"
 #include "neighbors/neighbors.hpp"
 #include "neighbors/similarity_tiles.hpp"
 
@@ -21,5 +22,7 @@ SearchPlan plan_search(const NeighborSearch& search, std::int64_t k, std::int64_
                        int threads);
 
 SearchPlan plan_quantiles(const NeighborSearch& search, int threads);
+
+Exclusion exclusion_of(const NeighborSearch& search);
 
 }  // namespace cliquesim

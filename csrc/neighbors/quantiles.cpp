@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "common/errors.hpp"
-#include "neighbors/exclusion.hpp"
 #include "neighbors/neighbors.hpp"
 #include "neighbors/plan.hpp"
 #include "neighbors/similarity_tiles.hpp"
@@ -41,7 +40,7 @@ void similarity_quantiles(const NeighborSearch& search, std::span<const double> 
     ThreadPool pool(context);
     const SearchPlan plan = plan_quantiles(search, pool.size());
     const SimilarityTiles tiles(search, plan.tiles, pool);
-    const Exclusion excluded(search);
+    const Exclusion excluded = exclusion_of(search);
     const RowBlocks &rows = tiles.row_blocks(), &cols = tiles.col_blocks();
     const std::int64_t n = search.corpus.rows;
     const AlignedBuffer<float> all(rows.edge() * n);

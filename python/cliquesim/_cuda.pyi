@@ -6,6 +6,12 @@ from numpy.typing import NDArray
 # Addresses are those of device memory that the caller owns and keeps alive until `stream` has
 # finished; `stream` is a cudaStream_t.
 _Side = tuple[int, int, int, int]  # positions (int64), before, after (int32), their count
+# Of a tile of similarities, where an address is 0 if there is none: similarities, those of the
+# mirror images (float32), the stride of both; first row or column, their count, labels of all
+# (int64); a list's best keys (uint64), bounds (float32), k, fresh keys (uint64), counts (int32).
+_Values = tuple[int, int, int]
+_TileSide = tuple[int, int, int]
+_End = tuple[int, int, int, int, int]
 
 def device_status() -> tuple[int, str]:
     """CUDA devices that this process can use, and the reason when there is none."""
@@ -45,3 +51,45 @@ def linkage(
     progress: Callable[[float], object] | None,
 ) -> NDArray[np.float64]:
     """SciPy's dendrogram of a symmetric square, which is destroyed."""
+
+fresh_room: int  # keys of a list that a tile's scan may bring
+
+def add_tile(
+    values: _Values,
+    rows: _TileSide,
+    cols: _TileSide,
+    symmetric: bool,
+    group_window: int,
+    serves_cols: bool,
+    top: _End,
+    bottom: _End,
+    device: int,
+    stream: int,
+) -> None:
+    """Merge a tile into the lists of its rows, and of its columns with `serves_cols`."""
+
+def write_neighbors(
+    keys: int,
+    k: int,
+    sign: float,
+    rows: int,
+    cols: int,
+    indices: int,
+    similarities: int,
+    flips: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def row_quantiles(
+    values: _Values,
+    rows: _TileSide,
+    cols: _TileSide,
+    symmetric: bool,
+    group_window: int,
+    levels: int,
+    level_count: int,
+    out: int,
+    device: int,
+    stream: int,
+) -> None:
+    """Quantiles of whole rows; excluded similarities are overwritten."""

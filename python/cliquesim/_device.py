@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 from cliquesim._validation import as_choice
 from cliquesim.errors import RunError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def cuda_status() -> tuple[bool, str]:
@@ -49,3 +53,17 @@ def check_device(device: str, stage: str, supported: tuple[str, ...] = ("cpu",))
         if not available:
             raise RunError(f"{stage} cannot run with device='cuda': {reason}")
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that torch can allocate: those that are free, and those it keeps for itself."""
+    import torch
+
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def out_of_memory(what: str, need: int, device: torch.device, advice: str = "") -> RunError:
+    """The error to raise: `what` takes `need` bytes, and how many are free."""
+    free = free_memory(device)
+    return RunError(f"{what} {need} bytes of device memory, and {free} are free{advice}")

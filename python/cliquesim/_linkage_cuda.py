@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cliquesim.errors import InputError, RunError
+from cliquesim._device import out_of_memory
+from cliquesim._matrix_cuda import device_of, full_precision
+from cliquesim.errors import InputError
 
 # Distances that are made, uploaded or checked at a time.
 _AT_ONCE = 1 << 25
@@ -33,7 +34,7 @@ def linkage_cuda(
     `similarity` and "dot": heights are negated similarities.
     """
     source = _as_real(y)
-    device = _device_of(source)
+    device = device_of(source)
     precomputed = metric == "precomputed" or source.ndim == 1
     n = observations(source, precomputed)
     in_place = overwrite and precomputed and _is_square_there(source, device)
@@ -47,11 +48,8 @@ def linkage_cuda(
                 fill_from_vectors(square, _to_device(source, square), metric)
             return _link(square, progress), need
         except torch.cuda.OutOfMemoryError as error:
-            free = torch.cuda.mem_get_info(device)[0]
-            raise RunError(
-                f"linkage: the distances of {n} observations take {need} bytes of device memory, "
-                f"and {free} are free; device='cpu' needs less"
-            ) from error
+            what = f"linkage: the distances of {n} observations take"
+            raise out_of_memory(what, need, device, "; device='cpu' needs less") from error
 
 
 def like_input(Z: NDArray[np.float64], y: Any) -> Any:
@@ -146,7 +144,7 @@ def fill_from_distances(square: torch.Tensor, source: Any, negate: bool) -> None
 def fill_from_vectors(square: torch.Tensor, vectors: torch.Tensor, metric: str) -> None:
     """Writes the distances of vectors, both halves; duplicates are exactly 0 apart."""
     rows, norms = _standardize(vectors, metric)
-    with _full_precision():
+    with full_precision():
         for begin, end in _row_blocks(len(rows)):
             block = square[begin:end, begin:]
             torch.matmul(rows[begin:end], rows[begin:].T, out=block)
@@ -215,17 +213,6 @@ def _mirror(square: torch.Tensor, begin: int, end: int) -> None:
     square[end:, begin:end] = square[begin:end, end:].T
 
 
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """float32 products without TF32, whatever the caller has chosen."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def _row_blocks(n: int) -> Iterator[tuple[int, int]]:
     rows = max(1, _AT_ONCE // n)
     for begin in range(0, n, rows):
@@ -255,12 +242,6 @@ def _as_real(y: Any) -> Any:
     if array.dtype.kind not in "fiub":
         raise InputError(f"y must be an array of real numbers, got dtype {array.dtype}")
     return array
-
-
-def _device_of(source: Any) -> torch.device:
-    if isinstance(source, torch.Tensor) and source.is_cuda:
-        return source.device
-    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _dtype(source: Any) -> torch.dtype:

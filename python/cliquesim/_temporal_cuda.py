@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from cliquesim import _core
+from cliquesim._matrix_cuda import as_cuda_matrix, full_precision, standardize
 from cliquesim._validation import as_groups
 from cliquesim.errors import InputError
 
@@ -39,7 +38,7 @@ class _Side:
         self.order = torch.from_numpy(order).to(device)
         self.gathered = features[torch.from_numpy(frames).to(device)]
         if correlation:
-            self.gathered = _standardize(self.gathered)
+            self.gathered = standardize(self.gathered)
 
     def on_device(self, begin: int, end: int, first: int) -> list[torch.Tensor]:
         """Positions after `first`, before and after of the requests [begin, end)."""
@@ -58,15 +57,15 @@ def pooled_similarity_cuda(
     correlation: bool,
 ) -> torch.Tensor | NDArray[np.float32]:
     """`cliquesim.pooled_similarity` with device="cuda", its indices checked already."""
-    X = _as_features(features, "features", correlation)
-    Y = X if col_features is None else _as_features(col_features, "col_features", correlation)
+    X = as_cuda_matrix(features, "features", correlation)
+    Y = X if col_features is None else as_cuda_matrix(col_features, "col_features", correlation)
     if Y.shape != X.shape:
         raise InputError(
             f"col_features must have the shape of features, {tuple(X.shape)}, got {tuple(Y.shape)}"
         )
     labels = as_groups(np.asarray(sequence), len(X), "sequence")
     assert labels is not None
-    with torch.cuda.device(X.device):
+    with torch.cuda.device(X.device), full_precision():
         row_side = _Side(X, rows, labels, radius, correlation, "rows")
         col_side = _Side(Y.to(X.device), cols, labels, radius, correlation, "cols")
         out = _pool(row_side, col_side)
@@ -92,15 +91,16 @@ def _pool(row_side: _Side, col_side: _Side) -> torch.Tensor:
         last = int(last_frames[end - 1])
         products = torch.matmul(row_side.gathered[first : last + 1], col_side.gathered.T)
         pooled = torch.empty((end - begin, n_cols), dtype=torch.float32, device=device)
-        _launch(products, row_side.on_device(begin, end, first), columns, pooled)
+        pool_products(products, row_side.on_device(begin, end, first), columns, pooled)
         out[row_side.order[begin:end]] = pooled[:, inverse]
         begin = end
     return out
 
 
-def _launch(
+def pool_products(
     products: torch.Tensor, rows: list[torch.Tensor], cols: list[torch.Tensor], out: torch.Tensor
 ) -> None:
+    """Eq. (9); `rows` and `cols`: positions in `products` (int64), reach before, after (int32)."""
     from cliquesim import _cuda  # optional at build time
 
     def addresses(side: list[torch.Tensor]) -> tuple[int, int, int, int]:
@@ -119,39 +119,3 @@ def _launch(
         out.device.index,
         torch.cuda.current_stream(out.device).cuda_stream,
     )
-
-
-def _standardize(rows: torch.Tensor) -> torch.Tensor:
-    """Rows whose dot products are Pearson correlations; constant rows become zero."""
-    centred = rows.double()
-    centred -= centred.mean(dim=1, keepdim=True)
-    length = centred.norm(dim=1, keepdim=True)
-    return (centred / torch.where(length > 0, length, 1.0)).float()
-
-
-def _as_features(values: ArrayLike | torch.Tensor, name: str, correlation: bool) -> torch.Tensor:
-    """Float32 matrix on a CUDA device; refuses what the CPU kernel refuses, in the same words."""
-    source: Any = (
-        values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
-    )
-    if source.is_complex():
-        raise InputError(f"{name} must be an array of real numbers, got dtype {source.dtype}")
-    if source.ndim != 2:
-        raise InputError(f"{name} must have 2 dimensions, got shape {tuple(source.shape)}")
-    if source.shape[1] == 0:
-        raise InputError(f"{name} must have at least one column")
-    target = source.device if source.is_cuda else torch.device("cuda", torch.cuda.current_device())
-    X: torch.Tensor = source.detach().to(device=target, dtype=torch.float32).contiguous()
-    squared = torch.linalg.vector_norm(X, dim=1, dtype=torch.float64).square()
-    limit = torch.finfo(torch.float32).max
-    bad = ~torch.isfinite(squared) if correlation else ~(squared < limit)
-    if bool(bad.any()):
-        row = int(torch.argmax(bad.int()))
-        if bool(X[row].isnan().any()):
-            raise InputError(f"{name} has NaN in row {row}")
-        if bool(X[row].isinf().any()):
-            raise InputError(f"{name} has an infinite value in row {row}")
-        raise InputError(
-            f"{name} has too large values in row {row}: its squared length overflows float32"
-        )
-    return X

@@ -42,11 +42,11 @@ def check_finite(array: NDArray[Any], name: str) -> None:
             raise InputError(f"{name} has {kind} in row {row}")
 
 
-def as_groups(groups: ArrayLike | None, n: int, name: str = "groups") -> NDArray[np.int64] | None:
-    """Integer label per row (for example its sequence), or None."""
+def as_groups(groups: Any, n: int, name: str = "groups") -> NDArray[np.int64] | None:
+    """Integer label per row (for example its sequence), or None; of arrays and tensors."""
     if groups is None:
         return None
-    array = np.asarray(groups)
+    array = np.asarray(groups.cpu() if getattr(groups, "is_cuda", False) else groups)
     if array.dtype.kind not in "iu":
         raise InputError(f"{name} must be integers, got dtype {array.dtype}")
     if array.shape != (n,):

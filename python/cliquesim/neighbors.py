@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +15,13 @@ from cliquesim._device import check_device
 from cliquesim._validation import as_choice, as_count, as_groups, as_matrix, as_threads
 from cliquesim.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The most and least similar rows of every row.
+    """The most and least similar rows of every row; tensors where X was one on a CUDA device.
 
     Attributes
     ----------
@@ -37,7 +41,8 @@ class Neighbors:
     info : dict
         `products` ("int16" or "float32") and the `instructions` that made them; `error_bound` of an
         int16 similarity as a share of the two rows' lengths; `tiles`, and how many of them were
-        `float32_tiles`; `recomputed` single products; `memory_bytes` held beside input and output.
+        `float32_tiles`; `recomputed` single products; `memory_bytes` held beside input and output,
+        with device="cuda" on the device.
     """
 
     indices: NDArray[np.int64]
@@ -50,7 +55,7 @@ class Neighbors:
 
 
 def neighbors(
-    X: ArrayLike,
+    X: ArrayLike | torch.Tensor,
     k: int = 50,
     n_bottom: int = 0,
     metric: str = "dot",
@@ -60,10 +65,10 @@ def neighbors(
     num_threads: int | None = None,
     device: str = "cpu",
     *,
-    queries: ArrayLike | None = None,
+    queries: ArrayLike | torch.Tensor | None = None,
     query_groups: ArrayLike | None = None,
     sequences: ArrayLike | None = None,
-    mirrored: ArrayLike | None = None,
+    mirrored: ArrayLike | torch.Tensor | None = None,
     precision: str = "auto",
     memory_limit: int | None = None,
     progress: Callable[[float], object] | None = None,
@@ -96,8 +101,11 @@ def neighbors(
         window shrinks jointly.
     num_threads : int, optional
         All processors of this process by default.
-    device : {"cpu"}
-        There is no CUDA kernel yet.
+    device : {"cpu", "cuda"}
+        With "cuda", the products are torch's, in float32 without TF32: the same neighbours up to
+        rounding, equal similarities in the same order. Arrays are copied to the current device; a
+        tensor on a CUDA device is read there, on the caller's current stream. It takes the device
+        memory of X, a tile, and 8 (k + n_bottom) bytes per row. Not yet run on a GPU.
     queries : (M, D) array, optional
         Find the neighbours of these rows among X instead. No row is excluded as the query itself.
     query_groups : (M,) int array, optional
@@ -110,7 +118,7 @@ def neighbors(
         and x_i . m_j, each of them pooled before they are compared. `flips` say which it is.
     precision : {"auto", "float32", "int16"}
         Which products find the candidates; "auto" takes int16 where it is faster. The result is
-        that of float32 in any case.
+        that of float32 in any case. "int16" is for the CPU.
     memory_limit : int, optional
         Bytes that may be used beside the result and X, `queries` and `mirrored` in float32. With
         less memory less is kept, and the search is slower.
@@ -127,6 +135,8 @@ def neighbors(
         Wrong shape or type, NaN or inf (the row is named), rows so long that a similarity could
         overflow float32, sequences that are not contiguous while pooling, a memory_limit that is
         too small (it is said how much is needed).
+    RunError
+        CUDA cannot be used, or its memory does not suffice; the message says why.
 
     Examples
     --------
@@ -137,8 +147,9 @@ def neighbors(
     >>> found.bottom_indices.tolist()
     [[2], [2], [0]]
     """
-    check_device(device, stage="neighbors")
+    check_device(device, stage="neighbors", supported=("cpu", "cuda"))
     search = _checked(
+        device,
         X,
         metric,
         groups,
@@ -151,13 +162,18 @@ def neighbors(
         mirrored,
         memory_limit,
     )
+    k, n_bottom = as_count(k, "k"), as_count(n_bottom, "n_bottom")
+    as_choice(precision, "precision", ("auto", "float32", "int16"))
+    if device == "cuda":
+        from cliquesim._neighbors_cuda import neighbors_cuda
+
+        if precision == "int16":
+            raise InputError("precision='int16' is for device='cpu'")
+        lists, info = neighbors_cuda(search, k, n_bottom, progress)
+        return Neighbors(**{name: _like(X, one) for name, one in lists.items()}, info=info)
     try:
         found = _core.neighbors(
-            **search,
-            k=as_count(k, "k"),
-            n_bottom=as_count(n_bottom, "n_bottom"),
-            precision=as_choice(precision, "precision", ("auto", "float32", "int16")),
-            progress=progress,
+            **search, k=k, n_bottom=n_bottom, precision=precision, progress=progress
         )
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -165,7 +181,7 @@ def neighbors(
 
 
 def similarity_quantiles(
-    X: ArrayLike,
+    X: ArrayLike | torch.Tensor,
     quantiles: ArrayLike,
     metric: str = "dot",
     groups: ArrayLike | None = None,
@@ -174,17 +190,18 @@ def similarity_quantiles(
     num_threads: int | None = None,
     device: str = "cpu",
     *,
-    queries: ArrayLike | None = None,
+    queries: ArrayLike | torch.Tensor | None = None,
     query_groups: ArrayLike | None = None,
     sequences: ArrayLike | None = None,
-    mirrored: ArrayLike | None = None,
+    mirrored: ArrayLike | torch.Tensor | None = None,
     memory_limit: int | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> NDArray[np.float32]:
     """Quantiles of the similarities of every row to all others: the sorted curve of Fig. 4(b).
 
     Exact, of all similarities that `neighbors` would choose from; linear between two of them, as
-    `numpy.quantile`. Never an N x N array: memory is a copy of X and the similarities of 384 rows.
+    `numpy.quantile`. Never an N x N array: memory is a copy of X and the similarities of 384 rows,
+    with device="cuda" of up to 1,024.
 
     Parameters
     ----------
@@ -197,12 +214,15 @@ def similarity_quantiles(
     Returns
     -------
     (N, Q) or (M, Q) float32
-        NaN in rows that have nothing to be compared with.
+        NaN in rows that have nothing to be compared with. With device="cuda" a tensor on that
+        device if X is one.
 
     Raises
     ------
     InputError
         As `neighbors`, or quantiles that do not ascend within [0, 1].
+    RunError
+        As `neighbors`.
 
     Examples
     --------
@@ -210,7 +230,7 @@ def similarity_quantiles(
     >>> cs.similarity_quantiles([[1.0], [2.0], [4.0]], [0, 0.5, 1]).tolist()
     [[2.0, 3.0, 4.0], [2.0, 5.0, 8.0], [4.0, 6.0, 8.0]]
     """
-    check_device(device, stage="neighbors")
+    check_device(device, stage="similarity_quantiles", supported=("cpu", "cuda"))
     levels = np.asarray(quantiles)
     if levels.ndim != 1 or levels.dtype.kind not in "fiu":
         raise InputError(f"quantiles must be a vector of numbers, got shape {levels.shape}")
@@ -218,6 +238,7 @@ def similarity_quantiles(
     if not (np.all((levels >= 0) & (levels <= 1)) and np.all(np.diff(levels) >= 0)):
         raise InputError("quantiles must ascend within [0, 1]")
     search = _checked(
+        device,
         X,
         metric,
         groups,
@@ -230,44 +251,74 @@ def similarity_quantiles(
         mirrored,
         memory_limit,
     )
+    if device == "cuda":
+        from cliquesim._neighbors_cuda import similarity_quantiles_cuda
+
+        # A tensor in, a tensor out: the annotation describes arrays.
+        result: Any = _like(X, similarity_quantiles_cuda(search, levels, progress))
+        return result  # type: ignore[no-any-return]
     try:
         return _core.similarity_quantiles(**search, probabilities=levels, progress=progress)
     except ValueError as error:
         raise InputError(str(error)) from None
 
 
+def _like(X: object, found: Any) -> Any:
+    """A tensor's neighbours are tensors, an array's are arrays."""
+    return found if found is None or _on_cuda(X) else found.cpu().numpy()
+
+
+def _on_cuda(values: object) -> bool:
+    return bool(getattr(values, "is_cuda", False))
+
+
+def _converter(device: str, X: object, correlation: bool) -> Callable[[Any, str], Any]:
+    """Makes a float32 matrix of what is called so, an array or a tensor on one CUDA device."""
+    if device == "cpu":
+        return as_matrix
+    from cliquesim._matrix_cuda import as_cuda_matrix, device_of
+
+    return partial(as_cuda_matrix, correlation=correlation, device=device_of(X))
+
+
 def _checked(
-    X: ArrayLike,
+    device: str,
+    X: ArrayLike | torch.Tensor,
     metric: str,
     groups: ArrayLike | None,
     group_window: int | None,
     pool_radius: int,
     num_threads: int | None,
-    queries: ArrayLike | None,
+    queries: Any,
     query_groups: ArrayLike | None,
     sequences: ArrayLike | None,
-    mirrored: ArrayLike | None,
+    mirrored: Any,
     memory_limit: int | None,
 ) -> dict[str, Any]:
-    """What both kernels take, converted."""
-    X = as_matrix(X, "X")
-    n, dimensions = X.shape
+    """What the kernels take, converted."""
+    correlation = as_choice(metric, "metric", ("dot", "correlation")) == "correlation"
+    convert = _converter(device, X, correlation)
+    corpus = convert(X, "X")
+    n, dimensions = corpus.shape
     if dimensions == 0:
         raise InputError("X must have at least one column")
     if queries is not None:
-        queries = as_matrix(queries, "queries")
+        queries = convert(queries, "queries")
         if queries.shape[1] != dimensions:
             raise InputError(
-                f"queries must have {dimensions} columns as X has, got shape {queries.shape}"
+                f"queries must have {dimensions} columns as X has, got shape {tuple(queries.shape)}"
             )
         if group_window is not None:
             raise InputError("group_window has no meaning with queries: leave it out")
     elif query_groups is not None:
         raise InputError("query_groups needs queries")
     if mirrored is not None:
-        mirrored = as_matrix(mirrored, "mirrored")
-        if mirrored.shape != X.shape:
-            raise InputError(f"mirrored must have shape {X.shape} as X has, got {mirrored.shape}")
+        mirrored = convert(mirrored, "mirrored")
+        if mirrored.shape != corpus.shape:
+            raise InputError(
+                f"mirrored must have shape {tuple(corpus.shape)} as X has, got "
+                f"{tuple(mirrored.shape)}"
+            )
     group_labels = as_groups(groups, n)
     query_labels = as_groups(query_groups, 0 if queries is None else len(queries), "query_groups")
     if group_window is not None:
@@ -283,10 +334,10 @@ def _checked(
     if pool_radius and queries is not None and query_labels is None:
         raise InputError("pool_radius needs query_groups: the sequence of each query")
     return {
-        "corpus": X,
+        "corpus": corpus,
         "queries": queries,
         "mirrored": mirrored,
-        "correlation": as_choice(metric, "metric", ("dot", "correlation")) == "correlation",
+        "correlation": correlation,
         "groups": group_labels,
         "query_groups": query_labels,
         "group_window": -1 if group_window is None else group_window,

@@ -51,8 +51,9 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
-def test_linkage_on_a_gpu_says_that_there_is_none() -> None:
-    result = run("linkage_cuda.py")
+@pytest.mark.parametrize("script", ["hog_cuda.py", "linkage_cuda.py", "neighbors_cuda.py"])
+def test_a_bench_on_a_gpu_says_that_there_is_none(script: str) -> None:
+    result = run(script)
     assert result.returncode == 1
     assert "no GPU" in result.stderr
 
@@ -68,13 +69,6 @@ def test_hog(tmp_path: Path) -> None:
         assert all(row["agrees"] is not False for row in case["results"])
     assert report["streaming"]["frames"] == 8
     assert run("hog.py", "--size", "large").returncode == 2
-
-
-@pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
-def test_hog_on_a_gpu_says_that_there_is_none() -> None:
-    result = run("hog_cuda.py")
-    assert result.returncode == 1
-    assert "no GPU" in result.stderr
 
 
 def test_whitening(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from neighbor_reference import (
 
 import cliquesim as cs
 from cliquesim import _core
+from cliquesim._device import cuda_status
 from cliquesim.errors import InputError, RunError
 
 
@@ -273,6 +274,10 @@ def test_bad_input(arguments: dict[str, Any], message: str) -> None:
         cs.neighbors(**arguments)
 
 
+@pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
 def test_cuda_is_refused_with_a_reason() -> None:
-    with pytest.raises(RunError, match="neighbors has no CUDA kernel yet"):
+    with pytest.raises(RunError) as error:
         cs.neighbors(np.zeros((2, 1)), device="cuda")
+    assert str(error.value) == f"neighbors cannot run with device='cuda': {cuda_status()[1]}"
+    with pytest.raises(RunError, match="similarity_quantiles cannot run with device='cuda'"):
+        cs.similarity_quantiles(np.zeros((2, 1)), [0.5], device="cuda")

@@ -195,7 +195,7 @@ def test_cuda_tiling_with_the_kernel_replaced(
                 window = range(-min(before, b), min(after, a) + 1)
                 out[i, j] = sum(P[row + n, col + n] for n in window) / len(window)
 
-    monkeypatch.setattr(_temporal_cuda, "_launch", launch)
+    monkeypatch.setattr(_temporal_cuda, "pool_products", launch)
     monkeypatch.setattr(_temporal_cuda, "_PRODUCTS", products)
     rng = np.random.default_rng(8)
     X = rng.standard_normal((300, 9)).astype(np.float32)

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cliquesim._device import out_of_memory
 from cliquesim._mapped import release
-from cliquesim.errors import InputError, RunError
+from cliquesim.errors import InputError
 
 # Frames on their way at a time, twice: one block is copied while the device works on the other.
 _BLOCK_BYTES = 1 << 26
+_WHAT = "hog: frames and features take"
 
 
 def hog_of_tensor(images: torch.Tensor, shape: tuple[int, ...], cell_size: int) -> torch.Tensor:
@@ -23,7 +25,7 @@ def hog_of_tensor(images: torch.Tensor, shape: tuple[int, ...], cell_size: int) 
             frames = images.contiguous()
             features = torch.empty(shape, dtype=torch.float32, device=images.device)
         except torch.cuda.OutOfMemoryError as error:
-            raise _out_of_memory(need, images.device) from error
+            raise out_of_memory(_WHAT, need, images.device) from error
         _launch(frames, features, cell_size)
     return features
 
@@ -44,7 +46,7 @@ def hog_of_array(
         slots = [_Slot(*shapes, device) for _ in range(min(2, -(-len(frames) // step)))]
     except torch.cuda.OutOfMemoryError as error:
         need = 2 * (int(np.prod(shapes[0])) + 4 * int(np.prod(shapes[1])))
-        raise _out_of_memory(need, device) from error
+        raise out_of_memory(_WHAT, need, device) from error
     running: list[tuple[_Slot, int, int]] = []
     for number, start in enumerate(range(0, len(frames), step)):
         if len(running) == len(slots):
@@ -119,8 +121,3 @@ def _launch(frames: torch.Tensor, features: torch.Tensor, cell_size: int) -> Non
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-
-
-def _out_of_memory(need: int, device: torch.device) -> RunError:
-    free = torch.cuda.mem_get_info(device)[0]
-    return RunError(f"hog: {need} bytes of device memory are needed, and {free} are free")

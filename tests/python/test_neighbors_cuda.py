@@ -1,0 +1,399 @@
+"""`cs.neighbors(device="cuda")` without a GPU: torch's CPU tensors, and the kernels in NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from neighbor_reference import assert_correct, assert_same, reference, sequences
+from numpy.typing import NDArray
+
+import cliquesim as cs
+from cliquesim import _matrix_cuda, _neighbors_cuda, _tiles_cuda
+from cliquesim.errors import InputError, RunError
+
+CPU = torch.device("cpu")
+EVERY_WAY: list[dict[str, Any]] = [
+    {},
+    {"groups": True},
+    {"groups": True, "group_window": 3},
+    {"queries": 37},
+    {"queries": 37, "groups": True},
+    {"mirrored": True, "groups": True},
+    {"mirrored": True, "queries": 37},
+    {"metric": "correlation"},
+    {"metric": "correlation", "mirrored": True, "queries": 20},
+]
+
+
+def array(address: int, shape: tuple[int, ...], dtype: Any, stride: int = 0) -> NDArray[Any]:
+    """View of memory of this process; `stride` numbers from row to row."""
+    item = np.dtype(dtype).itemsize
+    steps = (item,) if len(shape) == 1 else ((stride or shape[1]) * item, item)
+    length = sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) + item
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    memory = (ctypes.c_char * length).from_address(address)
+    return np.ndarray(shape, dtype, memory, strides=steps)
+
+
+class StandIn:
+    """Module _cuda in NumPy."""
+
+    fresh_room = 256
+
+    @staticmethod
+    def pool(
+        products: int, stride: int, rows: Any, cols: Any, out: int, out_stride: int, *_: Any
+    ) -> None:
+        (i, row_before, row_after), (j, col_before, col_after) = (
+            (
+                array(side[0], (side[3],), np.int64),
+                array(side[1], (side[3],), np.int32),
+                array(side[2], (side[3],), np.int32),
+            )
+            for side in (rows, cols)
+        )
+        size = (i + np.minimum(row_after, col_after.max())).max() + 1, stride
+        values = array(products, size, np.float32).astype(np.float64)
+        before = np.minimum.outer(row_before, col_before)
+        after = np.minimum.outer(row_after, col_after)
+        total = np.zeros(before.shape)
+        for n in range(-before.max(), after.max() + 1):
+            inside = (n >= -before) & (n <= after)
+            a, b = np.nonzero(inside)
+            total[a, b] += values[i[a] + n, j[b] + n]
+        array(out, before.shape, np.float32, out_stride)[:] = total / (before + after + 1)
+
+    @staticmethod
+    def similarities(
+        values: Any, rows: Any, cols: Any, symmetric: bool, window: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Of a tile: similarities, flips, and which pairs are allowed."""
+        plain, mirrored, stride = values
+        shape = rows[1], cols[1]
+        S = array(plain, shape, np.float32, stride)
+        flips = np.zeros(shape, bool)
+        if mirrored:
+            other = array(mirrored, shape, np.float32, stride)
+            flips, S = other > S, np.maximum(S, other)
+        i = rows[0] + np.arange(rows[1])
+        j = cols[0] + np.arange(cols[1])
+        excluded = np.equal.outer(i, j) & symmetric
+        if rows[2] and cols[2]:
+            labels = (array(s[2], (s[0] + s[1],), np.int64)[s[0] :] for s in (rows, cols))
+            same = np.equal.outer(*labels)
+            if window >= 0:
+                same &= np.abs(np.subtract.outer(i, j)) <= window
+            excluded |= same
+        return S, flips, ~excluded
+
+    @classmethod
+    def add_tile(cls, *arguments: Any) -> None:
+        values, rows, cols, symmetric, window, serves_cols, top, bottom, *_ = arguments
+        S, flips, allowed = cls.similarities(values, rows, cols, symmetric, window)
+        for sign, end in ((1, top), (-1, bottom)):
+            cls.add(sign * S, flips, allowed, rows[0], cols[0], end)
+            if serves_cols:
+                assert not values[1]
+                cls.add(sign * S.T, flips.T, allowed.T, cols[0], rows[0], end)
+
+    @staticmethod
+    def add(scores: Any, flips: Any, allowed: Any, row: int, col: int, end: Any) -> None:
+        keys_at, bounds_at, k, _, counts_at = end
+        assert counts_at
+        keys = array(keys_at, (row + len(scores), k), np.uint64)[row:]
+        bounds = array(bounds_at, (row + len(scores),), np.float32)[row:]
+        if k == 0:
+            assert (bounds == np.inf).all()
+            return
+        bits = (scores + np.float32(0)).view(np.uint32)
+        ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+        codes = (2 * (col + np.arange(scores.shape[1])) + flips).astype(np.uint32)
+        fresh = np.where(allowed, ordered << np.uint64(32) | (~codes).astype(np.uint64), 0)
+        keys[:] = np.sort(np.concatenate([keys, fresh], axis=1), axis=1)[:, ::-1][:, :k]
+
+    @staticmethod
+    def write_neighbors(
+        keys_at: int,
+        k: int,
+        sign: float,
+        rows: int,
+        cols: int,
+        indices: int,
+        similarities: int,
+        flips: int,
+        *_: Any,
+    ) -> None:
+        keys = np.zeros((rows, cols), np.uint64)
+        keys[:, :k] = array(keys_at, (rows, k), np.uint64)
+        ordered = (keys >> np.uint64(32)).astype(np.uint32)
+        bits = np.where(ordered >> 31, ordered & np.uint32(0x7FFFFFFF), ~ordered)
+        scores = np.where(keys == 0, -np.inf, bits.astype(np.uint32).view(np.float32))
+        codes = ~keys.astype(np.uint32)
+        array(indices, keys.shape, np.int64)[:] = np.where(
+            keys == 0, -1, (codes >> 1).astype(np.int64)
+        )
+        array(similarities, keys.shape, np.float32)[:] = sign * scores
+        if flips:
+            array(flips, keys.shape, bool)[:] = (keys != 0) & (codes & 1 == 1)
+
+    @classmethod
+    def row_quantiles(cls, *arguments: Any) -> None:
+        values, rows, cols, symmetric, window, levels_at, count, out, *_ = arguments
+        S, _flips, allowed = cls.similarities(values, rows, cols, symmetric, window)
+        levels = array(levels_at, (count,), np.float64)
+        found = array(out, (rows[0] + rows[1], count), np.float32)[rows[0] :]
+        for a in range(len(S)):
+            row = S[a, allowed[a]].astype(np.float64)
+            found[a] = np.quantile(row, levels) if len(row) else np.nan
+
+
+class Event:
+    pending = 0
+
+    def record(self) -> None:
+        Event.pending += 1
+        assert Event.pending <= 9
+
+    def synchronize(self) -> None:
+        Event.pending -= 1
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["cliquesim.neighbors"]
+    monkeypatch.setattr(module, "check_device", lambda device, **rest: device)
+    monkeypatch.setitem(sys.modules, "cliquesim._cuda", StandIn)  # type: ignore[arg-type]
+    monkeypatch.setattr(cs, "_cuda", StandIn, raising=False)
+    monkeypatch.setattr(_matrix_cuda, "device_of", lambda source: CPU)
+    monkeypatch.setattr(_tiles_cuda, "free_memory", lambda device: 1 << 40)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(Event, "pending", 0)
+
+
+def small_tiles(monkeypatch: pytest.MonkeyPatch, edge: int, step: int) -> None:
+    monkeypatch.setattr(_tiles_cuda, "_STEP", step)
+    monkeypatch.setattr(_neighbors_cuda, "_EDGE", edge)
+    monkeypatch.setattr(_neighbors_cuda, "_WHOLE_ROWS", edge)
+
+
+def whole_numbers(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
+    """Their products are exact in float32, and many are equal."""
+    return rng.integers(-3, 4, (n, 5)).astype(np.float32)
+
+
+def made(way: dict[str, Any], n: int, seed: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    X, arguments = whole_numbers(rng, n), dict(way)
+    if "groups" in way:
+        arguments["groups"] = rng.integers(0, 6, n)
+    if "queries" in way:
+        arguments["queries"] = whole_numbers(rng, way["queries"])
+        if "groups" in way:
+            arguments["query_groups"] = rng.integers(0, 6, way["queries"])
+    if "mirrored" in way:
+        arguments["mirrored"] = whole_numbers(rng, n)
+    return X, arguments
+
+
+@pytest.mark.parametrize("way", EVERY_WAY, ids=str)
+@pytest.mark.parametrize(("edge", "step"), [(4096, 64), (64, 64), (30, 7)])
+def test_neighbors_are_those_of_the_cpu(
+    way: dict[str, Any], edge: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_tiles(monkeypatch, edge, step)
+    X, arguments = made(way, 150, edge)
+    for k, n_bottom in ((12, 5), (0, 200), (3, 0)):
+        expected = cs.neighbors(X, k=k, n_bottom=n_bottom, **arguments)
+        found = cs.neighbors(X, k=k, n_bottom=n_bottom, device="cuda", **arguments)
+        if "metric" in way:  # rounded differently
+            np.testing.assert_allclose(found.similarities, expected.similarities, atol=1e-6)
+            np.testing.assert_allclose(
+                found.bottom_similarities, expected.bottom_similarities, atol=1e-6
+            )
+            continue
+        assert_same(found, expected)
+        if "mirrored" in way:
+            np.testing.assert_array_equal(found.flips, expected.flips)
+            np.testing.assert_array_equal(found.bottom_flips, expected.bottom_flips)
+        else:
+            assert found.flips is None
+            assert found.bottom_flips is None
+
+
+@pytest.mark.parametrize("radius", [1, 4, 1000])
+@pytest.mark.parametrize("edge", [4096, 48])
+@pytest.mark.parametrize("window", [None, 2])
+def test_pooled_neighbors_and_queries(
+    radius: int, edge: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_tiles(monkeypatch, edge, 8)
+    rng = np.random.default_rng(radius)
+    n, m = 190, 70
+    X = rng.standard_normal((n, 8)).astype(np.float32)
+    arguments: dict[str, Any] = {
+        "k": 9,
+        "n_bottom": 4,
+        "groups": sequences(rng, n, 40),
+        "pool_radius": radius,
+    }
+    if window is None:
+        arguments["sequences"] = np.arange(n) // 30
+    else:
+        arguments["group_window"] = window
+    found = cs.neighbors(X, device="cuda", **arguments)
+    assert_correct(found, reference(X, **arguments), 1e-5)
+    mirrored = rng.standard_normal(X.shape).astype(np.float32)
+    expected = cs.neighbors(X, mirrored=mirrored, **arguments)
+    found = cs.neighbors(X, mirrored=mirrored, device="cuda", **arguments)
+    np.testing.assert_allclose(found.similarities, expected.similarities, atol=1e-5)
+    np.testing.assert_allclose(found.bottom_similarities, expected.bottom_similarities, atol=1e-5)
+    assert (found.flips == expected.flips).mean() > 0.99
+    if window is None:
+        arguments |= {
+            "queries": rng.standard_normal((m, 8)).astype(np.float32),
+            "query_groups": sequences(rng, m, 25),
+        }
+        found = cs.neighbors(X, device="cuda", **arguments)
+        assert_correct(found, reference(X, **arguments), 1e-5)
+
+
+@pytest.mark.parametrize("way", [*EVERY_WAY, {"pool": True}], ids=str)
+@pytest.mark.parametrize("edge", [1024, 32])
+def test_quantiles_are_those_of_the_cpu(
+    way: dict[str, Any], edge: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_tiles(monkeypatch, edge, 8)
+    pooled = "pool" in way
+    X, arguments = made({} if pooled else way, 110, edge)
+    if pooled:
+        labels = sequences(np.random.default_rng(0), 110, 20)
+        arguments = {"groups": labels, "pool_radius": 2}
+    levels, seen = [0, 0.1, 0.5, 0.77, 1], []
+    expected = cs.similarity_quantiles(X, levels, **arguments)
+    found = cs.similarity_quantiles(X, levels, device="cuda", progress=seen.append, **arguments)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+def test_a_tensor_gives_tensors_and_keeps_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["cliquesim.neighbors"], "_on_cuda", lambda values: True)
+    X = whole_numbers(np.random.default_rng(4), 40)
+    tensor = torch.from_numpy(X.copy())
+    found = cs.neighbors(tensor, k=3, n_bottom=2, metric="correlation", device="cuda")
+    expected = cs.neighbors(X, k=3, n_bottom=2, metric="correlation")
+    assert isinstance(found.indices, torch.Tensor)
+    np.testing.assert_allclose(found.similarities.numpy(), expected.similarities, atol=1e-6)
+    np.testing.assert_array_equal(tensor.numpy(), X)
+    assert isinstance(cs.similarity_quantiles(tensor, [0.5], device="cuda"), torch.Tensor)
+
+
+def test_no_rows_and_no_columns() -> None:
+    X = np.ones((3, 2), np.float32)
+    found = cs.neighbors(X[:0], k=2, n_bottom=1, device="cuda")
+    assert found.indices.shape == (0, 2)
+    found = cs.neighbors(X[:0], k=2, queries=X, device="cuda")
+    np.testing.assert_array_equal(found.indices, np.full((3, 2), -1))
+    np.testing.assert_array_equal(found.similarities, np.full((3, 2), -np.inf))
+    found = cs.neighbors(X, k=2, n_bottom=2, queries=X[:0], device="cuda")
+    assert found.bottom_indices.shape == (0, 2)
+    found = cs.neighbors(X[:1], k=1, n_bottom=1, device="cuda")
+    assert found.bottom_similarities.tolist() == [[np.inf]]
+    assert cs.similarity_quantiles(X, [], device="cuda").shape == (3, 0)
+    assert np.isnan(cs.similarity_quantiles(X[:0], [0.5], queries=X, device="cuda")).all()
+
+
+def test_read_only_and_other_types_of_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_matrix_cuda, "_AT_ONCE", 64)
+    X = whole_numbers(np.random.default_rng(5), 60)
+    expected = cs.neighbors(X, k=4)
+    for other in (X.astype(np.int64), np.asfortranarray(X), X.astype(np.float64), X.tolist()):
+        assert_same(cs.neighbors(other, k=4, device="cuda"), expected)
+    X.flags.writeable = False
+    assert_same(cs.neighbors(X, k=4, device="cuda"), expected)
+
+
+@pytest.mark.parametrize(
+    ("X", "arguments"),
+    [
+        (np.full((3, 2), np.nan), {}),
+        (np.array([[1.0, 2.0], [np.inf, 0.0]]), {}),
+        (np.array([[1.0, 2.0], [3e38, 3e38]]), {}),
+        (np.ones((3, 2, 2)), {}),
+        (np.ones((3, 0)), {}),
+        (np.ones((3, 2)), {"queries": np.ones((2, 3))}),
+        (np.ones((3, 2)), {"queries": np.array([[1.0, np.nan]])}),
+        (np.ones((3, 2)), {"mirrored": np.ones((2, 2))}),
+        (np.ones((3, 2)), {"groups": [1, 2, 1], "pool_radius": 1}),
+        (np.ones((3, 2)), {"groups": [1, 1, 1], "sequences": [1, 2, 1], "pool_radius": 1}),
+    ],
+)
+def test_bad_input_is_refused_in_the_words_of_the_cpu(
+    X: NDArray[Any], arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError) as expected:
+        cs.neighbors(X, **arguments)
+    with pytest.raises(InputError) as found:
+        cs.neighbors(X, device="cuda", **arguments)
+    assert str(found.value) == str(expected.value)
+
+
+def test_what_a_gpu_does_not_take() -> None:
+    X = np.ones((5, 2))
+    with pytest.raises(InputError, match="precision='int16' is for device='cpu'"):
+        cs.neighbors(X, precision="int16", device="cuda")
+    with pytest.raises(InputError, match="real numbers"):
+        cs.neighbors(torch.ones((3, 3), dtype=torch.complex64), device="cuda")
+
+
+def test_tiles_fit_what_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = whole_numbers(np.random.default_rng(6), 900)
+    roomy = cs.neighbors(X, k=4, device="cuda")
+    assert roomy.info["tiles"] == 1
+    limit = roomy.info["memory_bytes"] - 1
+    found = cs.neighbors(X, k=4, device="cuda", memory_limit=limit)
+    assert found.info["tiles"] > 1
+    assert found.info["memory_bytes"] <= limit
+    assert_same(found, roomy)
+    with pytest.raises(InputError, match=r"memory_limit is 1000 bytes, but this search needs \d+"):
+        cs.neighbors(X, k=4, device="cuda", memory_limit=1000)
+    monkeypatch.setattr(_tiles_cuda, "free_memory", lambda device: 10_000)
+    monkeypatch.setattr("cliquesim._device.free_memory", lambda device: 10_000)
+    with pytest.raises(RunError, match=r"neighbors: lists .* \d+ bytes .* 10000 are free"):
+        cs.neighbors(X, k=4, device="cuda")
+    with pytest.raises(RunError, match=r"similarity_quantiles: .* \d+ bytes .* 10000 are free"):
+        cs.similarity_quantiles(X, [0.5], device="cuda")
+
+
+@pytest.mark.parametrize("name", ["_End", "SimilarityTiles"])
+def test_too_little_device_memory_says_how_much_was_asked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(getattr(_neighbors_cuda, name), "__init__", refuse)
+    monkeypatch.setattr("cliquesim._device.free_memory", lambda device: 1234)
+    with pytest.raises(RunError, match=r"lists and a tile take \d+ bytes .* 1234 are free"):
+        cs.neighbors(np.ones((64, 2)), device="cuda")
+
+
+def test_progress_never_runs_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_tiles(monkeypatch, 20, 4)
+    seen: list[float] = []
+    cs.neighbors(np.ones((200, 2)), k=1, device="cuda", progress=seen.append)
+    assert len(seen) == 55
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    assert Event.pending == 0
