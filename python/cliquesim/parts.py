@@ -57,6 +57,7 @@ def find_neighbors(
     config: Config,
     num_threads: int | None,
     progress: Progress,
+    device: str = "cpu",
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Neighbours of every row of the pool among its part, of other sequences: (M, k) each."""
     k = config.n_neighbors
@@ -71,6 +72,7 @@ def find_neighbors(
             pool_radius=config.teacher_pool_radius,
             sequences=pool.run[rows],
             num_threads=num_threads,
+            device=device,
             progress=share_of(progress, done, len(rows), len(pool)),
         )
         indices[rows] = np.where(found.indices >= 0, rows[found.indices], -1)

@@ -97,7 +97,7 @@ def fit(
     base : a run of the same corpus whose stages are taken where they are equal; the new run keeps
         no frames then, and cannot be used alone.
     num_threads : None for all processors.
-    device : "cpu" or "cuda": where HOG, training and the networks run; the rest is on the CPU.
+    device : "cpu" or "cuda": where the stages run that have a CUDA version.
     observer : is told of stages and progress.
 
     Raises
@@ -276,7 +276,12 @@ class _Fit:
 
         def body(work: StageWork) -> dict[str, Any]:
             indices, values = parts.find_neighbors(
-                self.teacher(students, hog), self.pool, self.config, self.threads, work.progress
+                self.teacher(students, hog),
+                self.pool,
+                self.config,
+                self.threads,
+                work.progress,
+                self.device,
             )
             save_array(work.folder / "indices.npy", indices)
             save_array(work.folder / "similarities.npy", values)
