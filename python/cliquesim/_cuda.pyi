@@ -45,3 +45,30 @@ def linkage(
     progress: Callable[[float], object] | None,
 ) -> NDArray[np.float64]:
     """SciPy's dendrogram of a symmetric square, which is destroyed."""
+
+def row_sums(
+    offsets: int,
+    columns: int,
+    rows: int,
+    values: int,
+    width: int,
+    count: int,
+    out: int,
+    device: int,
+    stream: int,
+) -> None:
+    """out (count, rows) = values (count, width) times the transpose of a matrix of 0 and 1."""
+
+def kick_round(
+    sizes: tuple[int, int, int, int],
+    tolerance: float,
+    tables: tuple[int, ...],
+    workspace: tuple[int, ...],
+    capacity: int,
+    seed: int,
+    first: int,
+    count: int,
+    device: int,
+    stream: int,
+) -> None:
+    """Kicks of a selection, many at a time; see `csrc/bindings/cuda_batches.cpp`."""

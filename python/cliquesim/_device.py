@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from typing import Any
 
 from cliquesim._validation import as_choice
 from cliquesim.errors import RunError
@@ -49,3 +51,11 @@ def check_device(device: str, stage: str, supported: tuple[str, ...] = ("cpu",))
         if not available:
             raise RunError(f"{stage} cannot run with device='cuda': {reason}")
     return device
+
+
+def to_host(values: Any) -> Any:
+    """`values`, or the NumPy array of a torch tensor."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy()
+    return values

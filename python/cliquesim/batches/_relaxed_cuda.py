@@ -1,0 +1,368 @@
+"""`solve_relaxed` on a CUDA device: the interior-point method of the C++ solver in torch.
+
+Iterates, steps and their tests are those of `csrc/batches/interior_point.cpp` with dense blocks.
+The host reads one small vector in an iteration whose first step is accepted. `InteriorPoint` runs
+on any torch device.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+
+from cliquesim.batches._coverage_cuda import n_overlaps
+from cliquesim.batches._newton_cuda import DenseNewton, Evaluation, RelaxedObjective
+from cliquesim.batches.problem import BatchProblem, Float
+from cliquesim.batches.relaxed import StepSettings
+from cliquesim.batches.result import RelaxedSolution
+from cliquesim.errors import RunError
+
+
+def solve_relaxed_cuda(
+    problem: BatchProblem,
+    linear: Float,
+    start: Float,
+    r: float,
+    settings: StepSettings,
+    time_limit: float,
+) -> RelaxedSolution:
+    """Eq. (5)-(6) on the current CUDA device, 0 < r < K."""
+    device = current_device()
+    free, total = memory(device)
+    need = device_memory(problem, len(linear))
+    if need > total:
+        raise RunError(_too_large(problem, len(linear), need, total))
+    try:
+        return InteriorPoint(problem, linear, r, settings, device).run(start, time_limit)
+    except torch.cuda.OutOfMemoryError as error:
+        raise RunError(_too_large(problem, len(linear), need, free)) from error
+
+
+def current_device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes that are free, and all."""
+    return torch.cuda.mem_get_info(device)
+
+
+def device_memory(problem: BatchProblem, n_batches: int) -> int:
+    """Bytes that a solution takes: three numbers for two cliques in a batch, and the coverage's."""
+    n_cliques = problem.n_cliques
+    shared = n_overlaps(problem)
+    blocks = 3 * n_batches * n_cliques**2 + 6 * n_cliques**2
+    coverage = (n_batches + 1) * (min(shared, n_cliques**2) + 6 * problem.weights.size)
+    return 8 * (blocks + coverage + shared + 40 * n_batches * n_cliques)
+
+
+def _too_large(problem: BatchProblem, n_batches: int, need: int, available: int) -> str:
+    fits = math.isqrt(available // (24 * n_batches))
+    return (
+        f"batches: the Newton system of B = {n_batches} batches of K = {problem.n_cliques} cliques "
+        f"takes {need} bytes of device memory, and {available} are available, enough for K = "
+        f"{fits} at most; device='cpu' needs less"
+    )
+
+
+class Measures(NamedTuple):
+    """Of one iterate, on the host."""
+
+    value: float
+    primal: float
+    dual: float
+    gap: float
+    gradient_scale: float
+    smallest: float  # complementarity product
+
+    def converged(self, r: float, tolerance: float) -> bool:
+        return (
+            self.primal <= tolerance * max(1.0, r)
+            and self.dual <= tolerance * self.gradient_scale
+            and self.gap <= tolerance * self.size
+        )
+
+    @property
+    def size(self) -> float:
+        return max(abs(self.value), 1e-3)
+
+
+class Iterate(NamedTuple):
+    """X, the multipliers of X >= 0 and X <= 1, those of the row sums, and what follows from them.
+
+    `flat` holds them all one after the other, so that a step is one operation.
+    """
+
+    flat: torch.Tensor
+    x: torch.Tensor
+    multipliers: torch.Tensor  # (2, B, K)
+    slack: torch.Tensor  # X and 1 - X, (2, B, K)
+    products: torch.Tensor  # of the two
+    at: Evaluation
+    dual: torch.Tensor  # residual, (B, K)
+    rows: torch.Tensor  # residual, (B,)
+
+
+# The next iterate, its measures and the step's length.
+_Step: TypeAlias = tuple[Iterate, Measures, float]
+
+
+class InteriorPoint:
+    """Primal-dual interior point with Mehrotra's predictor-corrector, float64."""
+
+    def __init__(
+        self,
+        problem: BatchProblem,
+        linear: Float,
+        r: float,
+        settings: StepSettings,
+        device: torch.device,
+    ) -> None:
+        self._settings, self._r, self._device = settings, r, device
+        self._shape = linear.shape
+        self._objective = RelaxedObjective(
+            problem, linear, settings.lambda1, settings.lambda2, settings.smoothing, device
+        )
+        self._newton = DenseNewton(problem, self._objective)
+        self._signs = torch.tensor([1.0, -1.0], dtype=torch.float64, device=device)[:, None, None]
+        self._count = 2 * linear.size
+        self._least_centering = 0.0
+
+    # ---- iterates ----
+
+    def _parts(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        n_batches, n_cliques = self._shape
+        size = n_batches * n_cliques
+        x = flat[:size].view(self._shape)
+        return x, flat[size : 3 * size].view(2, *self._shape), flat[3 * size :]
+
+    def _at(self, flat: torch.Tensor, known: Evaluation | None = None) -> Iterate:
+        x, multipliers, nu = self._parts(flat)
+        at = self._objective.evaluate(x) if known is None else known
+        slack = torch.stack([x, 1 - x])
+        dual = at.gradient - multipliers[0]
+        dual.add_(multipliers[1]).add_(nu[:, None])
+        rows = self._r - x.sum(dim=1)
+        return Iterate(flat, x, multipliers, slack, slack * multipliers, at, dual, rows)
+
+    def _begin_at(self, start: Float) -> Iterate:
+        """Near `start`, with multipliers on the central path."""
+        n_cliques = self._shape[1]
+        uniform = self._r / n_cliques
+        sums = start.sum(axis=1, keepdims=True)
+        inside = ((start >= 0) & (start <= 1)).all(axis=1, keepdims=True)
+        inside &= np.abs(sums - self._r) <= 1e-6 * self._r
+        x = np.where(inside, start * (self._r / np.where(inside, sums, 1.0)), uniform)
+        X = torch.from_numpy(0.9 * x + 0.1 * uniform).to(self._device)
+        at = self._objective.evaluate(X)
+        slack = torch.stack([X, 1 - X])
+        spread = (at.gradient - at.gradient.mean(dim=1, keepdim=True)).abs()
+        mu = (spread * slack.amin(dim=0)).mean().clamp(min=1e-6)
+        multipliers = mu / slack
+        nu = -(at.gradient - multipliers[0] + multipliers[1]).mean(dim=1)
+        flat = torch.cat([X.flatten(), multipliers.flatten(), nu])
+        return self._at(flat, at)
+
+    def _measures(self, now: Iterate) -> torch.Tensor:
+        return torch.stack(
+            [
+                now.at.value,
+                now.rows.abs().amax(),
+                now.dual.abs().amax(),
+                now.products.sum(),
+                now.at.gradient.abs().amax().clamp(min=1.0),
+                now.products.amin(),
+            ]
+        )
+
+    @staticmethod
+    def _merit(now: Iterate, target: torch.Tensor | float) -> torch.Tensor:
+        """Squared norm of the optimality conditions with complementarity = target."""
+        conditions = (now.products - target).square().sum()
+        return now.dual.square().sum() + conditions + now.rows.square().sum()
+
+    # ---- directions and steps ----
+
+    def _direction(
+        self, now: Iterate, target: torch.Tensor | float, second: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Newton's direction to x z = target, less the corrector's `second` order."""
+        wanted = target - now.products
+        if second is not None:
+            wanted -= second
+        relative = wanted / now.slack
+        f = relative[0] - relative[1] - now.dual
+        dx, dnu = self._newton.solve(f, now.rows)
+        multipliers = (wanted - now.multipliers * (self._signs * dx)) / now.slack
+        return torch.cat([dx.flatten(), multipliers.flatten(), dnu])
+
+    def _limits(self, now: Iterate, direction: torch.Tensor) -> torch.Tensor:
+        """Reciprocals of the longest steps of X and of the multipliers; 0 or less: no limit."""
+        dx, multipliers, _ = self._parts(direction)
+        primal = (self._signs * dx / now.slack).amin()
+        return -torch.stack([primal, (multipliers / now.multipliers).amin()])
+
+    def _second_order(self, affine: torch.Tensor) -> torch.Tensor:
+        dx, multipliers, _ = self._parts(affine)
+        return self._signs * dx * multipliers
+
+    def _after(self, now: Iterate, affine: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Sum of the complementarity products."""
+        dx, multipliers, _ = self._parts(affine)
+        slack = now.slack + step * (self._signs * dx)
+        return (slack * (now.multipliers + step * multipliers)).sum()
+
+    def _acceptable(self, found: list[float], step: float, merit: float) -> bool:
+        trial_merit, now = found[0], Measures(*found[1:])
+        return (
+            math.isfinite(trial_merit)
+            and now.smallest >= 1e-4 * now.gap / self._count
+            and trial_merit <= (1 - 0.01 * step) * merit
+        )
+
+    def _judged(self, trial: Iterate, target: torch.Tensor | float) -> torch.Tensor:
+        return torch.cat([self._merit(trial, target)[None], self._measures(trial)])
+
+    def _advance(self, now: Iterate, mu: float) -> _Step | None:
+        """One iteration; None if no step helps."""
+        diagonal = (now.multipliers / now.slack).sum(dim=0)
+        factored = self._newton.factor(now.at.curvature, diagonal)
+        affine = self._direction(now, 0.0)
+        affine_step = 1 / self._limits(now, affine).amax().clamp(min=1.0)
+        ratio = self._after(now, affine, affine_step) / (self._count * mu)
+        centering = (ratio * ratio * ratio).clamp(self._least_centering, 1.0)
+        target = centering * mu
+        direction = self._direction(now, target, self._second_order(affine))
+        step = 1 / (self._limits(now, direction).amax() / 0.995).clamp(min=1.0)
+        merit = self._merit(now, target)
+        trial = self._at(now.flat + step * direction)
+        head = torch.stack([factored.double(), centering, step, merit])
+        found = torch.cat([head, self._judged(trial, target)]).tolist()
+        if not found[0]:
+            return None
+        centered, first_step, first_merit = found[1:4]
+        if self._acceptable(found[4:], first_step, first_merit):
+            accepted: _Step | None = trial, Measures(*found[5:]), first_step
+        else:
+            accepted = self._halve(now, direction, first_step / 2, target, first_merit, 3)
+        usable = accepted is not None and accepted[2] > 0.3
+        self._least_centering = 1e-3 if usable else 0.1
+        return accepted if usable else self._carefully(now, max(centered, 0.3) * mu)
+
+    def _halve(
+        self,
+        now: Iterate,
+        direction: torch.Tensor,
+        step: float,
+        target: torch.Tensor | float,
+        merit: float,
+        tries: int,
+    ) -> _Step | None:
+        """The first of some steps, each half of the last, where the conditions are better met."""
+        for _ in range(tries):
+            trial = self._at(now.flat + step * direction)
+            found = self._judged(trial, target).tolist()
+            if self._acceptable(found, step, merit):
+                return trial, Measures(*found[1:]), step
+            step /= 2
+        return None
+
+    def _carefully(self, now: Iterate, target: float) -> _Step | None:
+        """Newton's plain step, by the barrier function or else by many halvings."""
+        direction = self._direction(now, target)
+        found = self._search_barrier(now, direction, target)
+        if found is not None:
+            return found
+        longest = self._limits(now, direction).amax()
+        head = torch.stack([1 / (longest / 0.995).clamp(min=1.0), self._merit(now, target)])
+        step, merit = head.tolist()
+        return self._halve(now, direction, step, target, merit, 31)
+
+    @staticmethod
+    def _barrier(x: torch.Tensor, value: torch.Tensor, target: float) -> torch.Tensor:
+        return value - target * (x.log() + torch.log1p(-x)).sum()
+
+    def _search_barrier(self, now: Iterate, direction: torch.Tensor, target: float) -> _Step | None:
+        """X's step by the barrier function; None if rounding is all that is left of it."""
+        spread = 10.0  # of the complementarity products
+        dx, multipliers, dnu = self._parts(direction)
+        inverse = target / now.slack
+        slope = ((now.at.gradient - inverse[0] + inverse[1]) * dx).sum()
+        limits = 1 / (self._limits(now, direction) / 0.995).clamp(min=1.0)
+        before, along, step, dual_step = torch.cat(
+            [torch.stack([self._barrier(now.x, now.at.value, target), slope]), limits]
+        ).tolist()
+        rounding = 1e-15 * abs(before)
+        if not along < -rounding:
+            return None
+        _, _, nu = self._parts(now.flat)
+        for _ in range(30):
+            x = now.x + step * dx
+            at = self._objective.evaluate(x)
+            value = float(self._barrier(x, at.value, target))
+            if value <= before + 1e-4 * step * along + rounding:
+                path = target / torch.stack([x, 1 - x])
+                wanted = now.multipliers + dual_step * multipliers
+                close = torch.clamp(wanted, path / spread, path * spread)
+                flat = torch.cat([x.flatten(), close.flatten(), nu + step * dnu])
+                trial = self._at(flat, at)
+                return trial, Measures(*self._measures(trial).tolist()), step
+            step /= 2
+        return None
+
+    # ---- the method ----
+
+    def run(self, start: Float, time_limit: float = 0.0) -> RelaxedSolution:
+        """Begins near `start` (B, K); `time_limit` in seconds, 0 for none."""
+        begin = time.perf_counter()
+        settings = self._settings
+        now = self._begin_at(start)
+        measures = Measures(*self._measures(now).tolist())
+        status, step = "MAX_ITER", 0.0
+        log: list[tuple[float, ...]] = []
+        while True:
+            mu = measures.gap / self._count
+            log.append(self._row(measures, mu, step))
+            if measures.converged(self._r, settings.tol):
+                status = "SOLVED"
+                break
+            if len(log) > settings.max_iterations:
+                break
+            if 0 < time_limit < time.perf_counter() - begin:
+                status = "TIME_LIMIT"
+                break
+            found = self._advance(now, mu)
+            if found is None:
+                status = "NUMERICAL_ERROR"
+                break
+            now, measures, step = found
+        if status != "SOLVED" and measures.converged(self._r, math.sqrt(settings.tol)):
+            status = "ALMOST_SOLVED"
+        info = self._info(log, time.perf_counter() - begin)
+        return RelaxedSolution(now.x.cpu().numpy(), log[-1][0], status, info)
+
+    def _row(self, now: Measures, mu: float, step: float) -> tuple[float, ...]:
+        value = now.value / self._objective.scale
+        return value, now.primal, now.dual / now.gradient_scale, now.gap / now.size, mu, step
+
+    def _info(self, log: list[tuple[float, ...]], seconds: float) -> dict[str, Any]:
+        n_batches, n_cliques = self._shape
+        return {
+            "solver": "native",
+            "device": self._device.type,
+            "iterations": len(log) - 1,
+            "regime": "dense",
+            "regime_reason": f"{n_batches} dense factors of {n_cliques} x {n_cliques} on a GPU",
+            "rank": 0,
+            "low_rank": False,
+            "inner_iterations": 0,
+            "primal_residual": log[-1][1],
+            "dual_residual": log[-1][2],
+            "gap": log[-1][3],
+            "times": {"total": seconds},
+            "log": np.array(log),
+        }
