@@ -9,6 +9,7 @@ from batch_instances import Reference, instance, relaxed_instance
 from numpy.typing import NDArray
 
 import cliquesim as cs
+from cliquesim import _core
 from cliquesim._device import cuda_status
 from cliquesim.batches import _kicks_cuda, _newton_cuda, _relaxed_cuda, relaxed
 from cliquesim.batches._coverage_cuda import Rows, RowSums, cliques_of_samples, overlaps
@@ -69,6 +70,23 @@ def test_size_of_the_paper():
     assert_same(theirs, ours, 1e-8)
     assert ours.status == "SOLVED"
     assert ours.info["regime"] == "dense"
+
+
+def test_more_cliques_than_the_cpu_has_dense_factors_for():
+    B, K = 3, 300
+    C, S, X_t = relaxed_instance(B, K, 900, 20, 0, rank=30)
+    problem = as_problem(C, S, 1 / 16)
+    linear = grad_v(X_t, problem.similarity, 0.5)
+    settings = StepSettings(0.1, 1.0, 0.1)
+    ours = _relaxed_cuda.InteriorPoint(problem, linear, 20.0, settings, CPU).run(X_t)
+    X, value, status, info = _core.solve_relaxed(
+        linear, X_t, 20.0, *problem.arrays, 0.1, 1.0, 1 / 16, 0.1, 1e-8, 200, 0.0, 1, "dense"
+    )
+    assert_same(RelaxedSolution(X, value, status, info), ours, 1e-8)
+    iterative = cs.solve_relaxed(X_t, C, S, 20, 0.1, 1.0, 0.5, smoothing=0.1)
+    assert iterative.info["regime"] == "iterative"
+    assert ours.status == iterative.status
+    assert ours.objective == pytest.approx(iterative.objective, rel=1e-8)
 
 
 @pytest.mark.parametrize("p", [1 / 16, 0.3, 1.0])
@@ -132,14 +150,18 @@ def test_newton_steps_solve_the_whole_system(lambda2):
     curvature = rng.uniform(0.1, 2, (B + 1, problem.weights.size))
     curvature[B] *= lambda2
     diagonal = rng.uniform(0.01, 3, (B, K))
-    assert newton.factor(torch.from_numpy(curvature), torch.from_numpy(diagonal))
+    factored = newton.factor(torch.from_numpy(curvature), torch.from_numpy(diagonal))
+    assert newton.is_positive(factored.tolist())
     f, e = rng.standard_normal((B, K)), rng.standard_normal(B)
-    dx, dnu = newton.solve(torch.from_numpy(f), torch.from_numpy(e))
-    found = np.concatenate([dx.numpy().ravel(), dnu.numpy()])
-    A = system(problem, objective, curvature, diagonal)
+    A = system(problem, objective, (1 - problem.p) * curvature, diagonal)
     expected = np.linalg.solve(A, np.concatenate([f.ravel(), e]))
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
-    assert not newton.factor(torch.from_numpy(curvature), torch.full((B, K), -5.0).double())
+    for refine in (False, True):
+        dx, dnu = newton.solve(torch.from_numpy(f), torch.from_numpy(e), refine)
+        found = np.concatenate([dx.numpy().ravel(), dnu.numpy()])
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    diagonal[2] = -5
+    factored = newton.factor(torch.from_numpy(curvature), torch.from_numpy(diagonal))
+    assert not newton.is_positive(factored.tolist())
 
 
 def test_hard_steps_are_the_same(monkeypatch):

@@ -30,10 +30,11 @@ class RowSums:
     def on(cls, device: torch.device, rows: Rows) -> RowSums:
         return cls(*(torch.from_numpy(values).to(device) for values in rows))
 
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, columns) to (B, rows)."""
+    def __call__(self, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, columns) to (B, rows), to `out` if there is one, which is contiguous."""
         n_rows = len(self.offsets) - 1
-        out = values.new_empty((len(values), n_rows))
+        if out is None:
+            out = values.new_empty((len(values), n_rows))
         if not out.is_cuda:
             return self._on_cpu(values, out)
         from cliquesim import _cuda  # optional at build time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ class Evaluation(NamedTuple):
 
     value: torch.Tensor  # ()
     gradient: torch.Tensor  # (B, K)
-    curvature: torch.Tensor  # -lambda w g'' of x_b C for each b, then of 1 X C: (B + 1, N)
+    curvature: torch.Tensor  # lambda w g' / t at x_b C for each b, then at 1 X C: (B + 1, N)
 
 
 class RelaxedObjective:
@@ -51,18 +52,24 @@ class RelaxedObjective:
 
     def evaluate(self, x: torch.Tensor) -> Evaluation:
         """At X (B, K), 0 < X < 1."""
-        cover = self._by_sample(x)
-        shifted = torch.cat([cover, cover.sum(dim=0, keepdim=True)]).add_(self._smoothing)
+        shifted = x.new_empty((len(x) + 1, self._worth.shape[1]))
+        cover = shifted[:-1]
+        self._by_sample(x, cover)
+        torch.sum(cover, dim=0, out=shifted[-1])
+        if self._smoothing > 0:
+            shifted += self._smoothing
         raised = shifted.pow(self._p)
         slope = (raised / shifted).mul_(self._slope_worth)
-        curvature = (slope / shifted).mul_(1 - self._p)
-        heights = raised.sub_(self._offset).mul_(self._worth).sum()
+        curvature = slope / shifted
+        if self._smoothing > 0:
+            raised -= self._offset
+        heights = torch.dot(raised.view(-1), self._worth.view(-1))
         gradient = torch.addmm(self.linear, x, self.twice_similarity, beta=-1)
-        value = 0.5 * torch.sum(x * (gradient - self.linear)) - heights
+        quadratic = torch.dot(x.reshape(-1), (gradient - self.linear).view(-1))
         of_cliques = self._by_clique(slope)
         gradient -= of_cliques[:-1]
         gradient -= of_cliques[-1]
-        return Evaluation(value, gradient, curvature)
+        return Evaluation(0.5 * quadratic - heights, gradient, curvature)
 
 
 class DenseNewton:
@@ -71,6 +78,7 @@ class DenseNewton:
     def __init__(self, problem: BatchProblem, objective: RelaxedObjective) -> None:
         self._twice_similarity = objective.twice_similarity
         self._coupled = objective.coupled
+        self._bend = 1 - problem.p  # times the curvature of an evaluation: -lambda w g''
         device = self._twice_similarity.device
         pattern = overlaps(problem)
         self._places = torch.from_numpy(pattern.places).to(device)
@@ -79,45 +87,58 @@ class DenseNewton:
         self._inverse = self._blocks = self._identity
 
     def factor(self, curvature: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor:
-        """Takes the curvature (B + 1, N) and d (B, K); () bool: every block positive definite."""
+        """Takes an evaluation's curvature and d (B, K); for `is_positive`."""
         n_batches = len(diagonal)
         of_pairs = self._shared(curvature)
         del self._inverse, self._blocks  # their memory is free for the next ones
         self._blocks = self._twice_similarity.repeat(n_batches, 1, 1)
-        self._blocks.view(n_batches, -1).index_add_(1, self._places, of_pairs[:-1])
+        self._blocks.view(n_batches, -1).index_add_(
+            1, self._places, of_pairs[:-1], alpha=self._bend
+        )
         self._blocks.diagonal(dim1=1, dim2=2).add_(diagonal)
         factors, info = torch.linalg.cholesky_ex(self._blocks)
-        # L^-1: products with it take less time than solutions with L.
-        self._inverse = torch.linalg.solve_triangular(
-            factors, self._identity.expand_as(factors), upper=False
+        # L^-1: products with it take less time than solutions with L. Row by row in memory, as they
+        # are summed.
+        upper = torch.linalg.solve_triangular(
+            factors.mT, self._identity.expand_as(factors), upper=True
         )
-        del factors
+        self._inverse = upper.mT
+        del factors, upper
         half = self._inverse.sum(dim=2)
         self._solved_ones = self._multiply_transposed(half)
         self._ones_product = half.square().sum(dim=1)
         if self._coupled:
             self._factor_coupling(of_pairs[-1])
-        positive = torch.isfinite(self._ones_product) & (self._ones_product > 0)
-        all_positive: torch.Tensor = ((info == 0) & positive).all()
-        return all_positive
+        ones = self._ones_product
+        return torch.stack([info.amax().double(), ones.amin(), ones.sum()])
+
+    @staticmethod
+    def is_positive(factored: list[float]) -> bool:
+        """Whether every block was positive definite."""
+        failed, least, total = factored
+        return failed == 0 and least > 0 and math.isfinite(total)
 
     def _factor_coupling(self, of_pairs: torch.Tensor) -> None:
         """Q and factors of I + P Q; P sums A_b^-1 less the directions of the row sums."""
         n_cliques = len(self._identity)
         stacked = self._inverse.reshape(-1, n_cliques)
         total = stacked.T @ stacked
-        total -= (self._solved_ones / self._ones_product[:, None]).T @ self._solved_ones
+        directions = self._solved_ones / self._ones_product[:, None]
+        total.addmm_(directions.T, self._solved_ones, alpha=-1)
         coupling = torch.zeros_like(total)
-        coupling.view(-1)[self._places] = of_pairs
+        coupling.view(-1).index_add_(0, self._places, of_pairs, alpha=self._bend)
         reduced = torch.addmm(self._identity, total, coupling)
         self._coupling = coupling
         # P may be huge: the explicit inverse would lose all digits.
         self._reduced = torch.linalg.lu_factor_ex(reduced)[:2]
 
-    def solve(self, f: torch.Tensor, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """dx (B, K) and dnu (B,)."""
+    def solve(
+        self, f: torch.Tensor, e: torch.Tensor, refine: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """dx (B, K) and dnu (B,), with a step of iterative refinement or as they come."""
         dx, dnu = self._solve_once(f, e)
-        # One step of refinement: without it some instances take more iterations, two saved none.
+        if not refine:
+            return dx, dnu
         more_x, more_nu = self._solve_once(*self._residual(f, e, dx, dnu))
         return dx + more_x, dnu + more_nu
 

@@ -76,7 +76,7 @@ class Measures(NamedTuple):
     primal: float
     dual: float
     gap: float
-    gradient_scale: float
+    gradient: float
     smallest: float  # complementarity product
 
     def converged(self, r: float, tolerance: float) -> bool:
@@ -87,21 +87,22 @@ class Measures(NamedTuple):
         )
 
     @property
+    def gradient_scale(self) -> float:
+        return max(1.0, self.gradient)
+
+    @property
     def size(self) -> float:
         return max(abs(self.value), 1e-3)
 
 
 class Iterate(NamedTuple):
-    """X, the multipliers of X >= 0 and X <= 1, those of the row sums, and what follows from them.
+    """X, multipliers of X >= 0 and X <= 1 and of the row sums, and what follows from them."""
 
-    `flat` holds them all one after the other, so that a step is one operation.
-    """
-
-    flat: torch.Tensor
-    x: torch.Tensor
-    multipliers: torch.Tensor  # (2, B, K)
+    flat: torch.Tensor  # all of the next three one after the other: a step is one operation
     slack: torch.Tensor  # X and 1 - X, (2, B, K)
-    products: torch.Tensor  # of the two
+    multipliers: torch.Tensor  # (2, B, K)
+    nu: torch.Tensor  # (B,)
+    products: torch.Tensor  # slack times multipliers
     at: Evaluation
     dual: torch.Tensor  # residual, (B, K)
     rows: torch.Tensor  # residual, (B,)
@@ -128,26 +129,27 @@ class InteriorPoint:
             problem, linear, settings.lambda1, settings.lambda2, settings.smoothing, device
         )
         self._newton = DenseNewton(problem, self._objective)
-        self._signs = torch.tensor([1.0, -1.0], dtype=torch.float64, device=device)[:, None, None]
+        self._one = torch.ones((), dtype=torch.float64, device=device)
         self._count = 2 * linear.size
         self._least_centering = 0.0
 
     # ---- iterates ----
 
     def _parts(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        n_batches, n_cliques = self._shape
-        size = n_batches * n_cliques
-        x = flat[:size].view(self._shape)
-        return x, flat[size : 3 * size].view(2, *self._shape), flat[3 * size :]
+        """Slack, multipliers and nu, or their changes."""
+        slack, multipliers = flat[: 2 * self._count].view(2, 2, *self._shape)
+        return slack, multipliers, flat[2 * self._count :]
 
     def _at(self, flat: torch.Tensor, known: Evaluation | None = None) -> Iterate:
-        x, multipliers, nu = self._parts(flat)
+        """Takes X from `flat`, and puts 1 - X there."""
+        slack, multipliers, nu = self._parts(flat)
+        x = slack[0]
+        torch.sub(self._one, x, out=slack[1])
         at = self._objective.evaluate(x) if known is None else known
-        slack = torch.stack([x, 1 - x])
         dual = at.gradient - multipliers[0]
         dual.add_(multipliers[1]).add_(nu[:, None])
         rows = self._r - x.sum(dim=1)
-        return Iterate(flat, x, multipliers, slack, slack * multipliers, at, dual, rows)
+        return Iterate(flat, slack, multipliers, nu, slack * multipliers, at, dual, rows)
 
     def _begin_at(self, start: Float) -> Iterate:
         """Near `start`, with multipliers on the central path."""
@@ -164,17 +166,16 @@ class InteriorPoint:
         mu = (spread * slack.amin(dim=0)).mean().clamp(min=1e-6)
         multipliers = mu / slack
         nu = -(at.gradient - multipliers[0] + multipliers[1]).mean(dim=1)
-        flat = torch.cat([X.flatten(), multipliers.flatten(), nu])
-        return self._at(flat, at)
+        return self._at(torch.cat([slack.flatten(), multipliers.flatten(), nu]), at)
 
     def _measures(self, now: Iterate) -> torch.Tensor:
         return torch.stack(
             [
                 now.at.value,
-                now.rows.abs().amax(),
-                now.dual.abs().amax(),
+                _largest(now.rows),
+                _largest(now.dual),
                 now.products.sum(),
-                now.at.gradient.abs().amax().clamp(min=1.0),
+                _largest(now.at.gradient),
                 now.products.amin(),
             ]
         )
@@ -182,39 +183,47 @@ class InteriorPoint:
     @staticmethod
     def _merit(now: Iterate, target: torch.Tensor | float) -> torch.Tensor:
         """Squared norm of the optimality conditions with complementarity = target."""
-        conditions = (now.products - target).square().sum()
-        return now.dual.square().sum() + conditions + now.rows.square().sum()
+        return _squared(now.products - target) + _squared(now.dual) + _squared(now.rows)
 
     # ---- directions and steps ----
 
     def _direction(
-        self, now: Iterate, target: torch.Tensor | float, second: torch.Tensor | None = None
+        self, now: Iterate, target: torch.Tensor | float, predictor: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Newton's direction to x z = target, less the corrector's `second` order."""
+        """Newton's direction to x z = target, less the predictor's second-order terms."""
         wanted = target - now.products
-        if second is not None:
-            wanted -= second
-        relative = wanted / now.slack
-        f = relative[0] - relative[1] - now.dual
-        dx, dnu = self._newton.solve(f, now.rows)
-        multipliers = (wanted - now.multipliers * (self._signs * dx)) / now.slack
-        return torch.cat([dx.flatten(), multipliers.flatten(), dnu])
+        if predictor is not None:
+            slack, multipliers, _ = self._parts(predictor)
+            wanted.addcmul_(slack, multipliers, value=-1)
+        return self._newton_step(now, wanted, refine=True)
+
+    def _predictor(self, now: Iterate) -> torch.Tensor:
+        return self._newton_step(now, -now.products, refine=False)
+
+    def _newton_step(self, now: Iterate, wanted: torch.Tensor, refine: bool) -> torch.Tensor:
+        """Changes that change the products by `wanted`, to first order."""
+        lower, upper = wanted / now.slack
+        dx, dnu = self._newton.solve(lower - upper - now.dual, now.rows, refine)
+        slack = torch.stack([dx, -dx])
+        multipliers = wanted.addcmul(now.multipliers, slack, value=-1) / now.slack
+        return torch.cat([slack.view(-1), multipliers.view(-1), dnu])
 
     def _limits(self, now: Iterate, direction: torch.Tensor) -> torch.Tensor:
-        """Reciprocals of the longest steps of X and of the multipliers; 0 or less: no limit."""
-        dx, multipliers, _ = self._parts(direction)
-        primal = (self._signs * dx / now.slack).amin()
-        return -torch.stack([primal, (multipliers / now.multipliers).amin()])
+        """Minus the reciprocals of the longest steps of X and of the multipliers, (2,)."""
+        bounded = 2 * self._count
+        return (direction[:bounded] / now.flat[:bounded]).view(2, -1).amin(dim=1)
 
-    def _second_order(self, affine: torch.Tensor) -> torch.Tensor:
-        dx, multipliers, _ = self._parts(affine)
-        return self._signs * dx * multipliers
+    def _steps(self, limits: torch.Tensor) -> torch.Tensor:
+        """Most of the longest steps, at most 1."""
+        return (limits / -0.995).clamp(min=1.0).reciprocal()
 
-    def _after(self, now: Iterate, affine: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    def _after(self, now: Iterate, direction: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
         """Sum of the complementarity products."""
-        dx, multipliers, _ = self._parts(affine)
-        slack = now.slack + step * (self._signs * dx)
-        return (slack * (now.multipliers + step * multipliers)).sum()
+        bounded = 2 * self._count
+        slack, multipliers = torch.addcmul(now.flat[:bounded], direction[:bounded], step).view(
+            2, -1
+        )
+        return torch.dot(slack, multipliers)
 
     def _acceptable(self, found: list[float], step: float, merit: float) -> bool:
         trial_merit, now = found[0], Measures(*found[1:])
@@ -231,22 +240,21 @@ class InteriorPoint:
         """One iteration; None if no step helps."""
         diagonal = (now.multipliers / now.slack).sum(dim=0)
         factored = self._newton.factor(now.at.curvature, diagonal)
-        affine = self._direction(now, 0.0)
-        affine_step = 1 / self._limits(now, affine).amax().clamp(min=1.0)
+        affine = self._predictor(now)
+        affine_step = self._limits(now, affine).amin().clamp(max=-1.0).reciprocal().neg()
         ratio = self._after(now, affine, affine_step) / (self._count * mu)
         centering = (ratio * ratio * ratio).clamp(self._least_centering, 1.0)
         target = centering * mu
-        direction = self._direction(now, target, self._second_order(affine))
-        step = 1 / (self._limits(now, direction).amax() / 0.995).clamp(min=1.0)
-        merit = self._merit(now, target)
-        trial = self._at(now.flat + step * direction)
-        head = torch.stack([factored.double(), centering, step, merit])
-        found = torch.cat([head, self._judged(trial, target)]).tolist()
-        if not found[0]:
+        direction = self._direction(now, target, affine)
+        step = self._steps(self._limits(now, direction).amin())
+        trial = self._at(torch.addcmul(now.flat, direction, step))
+        head = torch.stack([centering, step, self._merit(now, target)])
+        found = torch.cat([factored, head, self._judged(trial, target)]).tolist()
+        if not DenseNewton.is_positive(found[:3]):
             return None
-        centered, first_step, first_merit = found[1:4]
-        if self._acceptable(found[4:], first_step, first_merit):
-            accepted: _Step | None = trial, Measures(*found[5:]), first_step
+        centered, first_step, first_merit = found[3:6]
+        if self._acceptable(found[6:], first_step, first_merit):
+            accepted: _Step | None = trial, Measures(*found[7:]), first_step
         else:
             accepted = self._halve(now, direction, first_step / 2, target, first_merit, 3)
         usable = accepted is not None and accepted[2] > 0.3
@@ -264,7 +272,7 @@ class InteriorPoint:
     ) -> _Step | None:
         """The first of some steps, each half of the last, where the conditions are better met."""
         for _ in range(tries):
-            trial = self._at(now.flat + step * direction)
+            trial = self._at(torch.add(now.flat, direction, alpha=step))
             found = self._judged(trial, target).tolist()
             if self._acceptable(found, step, merit):
                 return trial, Measures(*found[1:]), step
@@ -277,9 +285,8 @@ class InteriorPoint:
         found = self._search_barrier(now, direction, target)
         if found is not None:
             return found
-        longest = self._limits(now, direction).amax()
-        head = torch.stack([1 / (longest / 0.995).clamp(min=1.0), self._merit(now, target)])
-        step, merit = head.tolist()
+        longest = self._steps(self._limits(now, direction).amin())
+        step, merit = torch.stack([longest, self._merit(now, target)]).tolist()
         return self._halve(now, direction, step, target, merit, 31)
 
     @staticmethod
@@ -289,27 +296,27 @@ class InteriorPoint:
     def _search_barrier(self, now: Iterate, direction: torch.Tensor, target: float) -> _Step | None:
         """X's step by the barrier function; None if rounding is all that is left of it."""
         spread = 10.0  # of the complementarity products
-        dx, multipliers, dnu = self._parts(direction)
-        inverse = target / now.slack
-        slope = ((now.at.gradient - inverse[0] + inverse[1]) * dx).sum()
-        limits = 1 / (self._limits(now, direction) / 0.995).clamp(min=1.0)
-        before, along, step, dual_step = torch.cat(
-            [torch.stack([self._barrier(now.x, now.at.value, target), slope]), limits]
-        ).tolist()
+        change, multipliers, dnu = self._parts(direction)
+        x, dx = now.slack[0], change[0]
+        lower, upper = target / now.slack
+        slope = ((now.at.gradient - lower + upper) * dx).sum()
+        head = torch.stack([self._barrier(x, now.at.value, target), slope])
+        steps = self._steps(self._limits(now, direction))
+        before, along, step, dual_step = torch.cat([head, steps]).tolist()
         rounding = 1e-15 * abs(before)
         if not along < -rounding:
             return None
-        _, _, nu = self._parts(now.flat)
         for _ in range(30):
-            x = now.x + step * dx
-            at = self._objective.evaluate(x)
-            value = float(self._barrier(x, at.value, target))
+            moved = x + step * dx
+            at = self._objective.evaluate(moved)
+            value = float(self._barrier(moved, at.value, target))
             if value <= before + 1e-4 * step * along + rounding:
-                path = target / torch.stack([x, 1 - x])
+                slack = torch.stack([moved, 1 - moved])
+                path = target / slack
                 wanted = now.multipliers + dual_step * multipliers
                 close = torch.clamp(wanted, path / spread, path * spread)
-                flat = torch.cat([x.flatten(), close.flatten(), nu + step * dnu])
-                trial = self._at(flat, at)
+                nu = now.nu + step * dnu
+                trial = self._at(torch.cat([slack.view(-1), close.view(-1), nu]), at)
                 return trial, Measures(*self._measures(trial).tolist()), step
             step /= 2
         return None
@@ -343,7 +350,7 @@ class InteriorPoint:
         if status != "SOLVED" and measures.converged(self._r, math.sqrt(settings.tol)):
             status = "ALMOST_SOLVED"
         info = self._info(log, time.perf_counter() - begin)
-        return RelaxedSolution(now.x.cpu().numpy(), log[-1][0], status, info)
+        return RelaxedSolution(now.slack[0].cpu().numpy(), log[-1][0], status, info)
 
     def _row(self, now: Measures, mu: float, step: float) -> tuple[float, ...]:
         value = now.value / self._objective.scale
@@ -366,3 +373,13 @@ class InteriorPoint:
             "times": {"total": seconds},
             "log": np.array(log),
         }
+
+
+def _largest(values: torch.Tensor) -> torch.Tensor:
+    largest: torch.Tensor = torch.linalg.vector_norm(values, math.inf)
+    return largest
+
+
+def _squared(values: torch.Tensor) -> torch.Tensor:
+    flat = values.view(-1)
+    return torch.dot(flat, flat)
