@@ -164,6 +164,13 @@ def test_newton_steps_solve_the_whole_system(lambda2):
     assert not newton.is_positive(factored.tolist())
 
 
+def hard(seed: int) -> tuple[Array, Array, Array, float, tuple[float, float, float], float]:
+    """Linearised, and begun, at a corner."""
+    C, S, X_t = relaxed_instance(4, 24, 50, 6, seed, size=9)
+    corner = (X_t > np.sort(X_t, axis=1)[:, [-6]] - 1e-12).astype(float)
+    return corner, C, S, 6, (5.0, 2.0, 40.0), 0.0
+
+
 def test_hard_steps_are_the_same(monkeypatch):
     """Where the first step is not taken: halvings and the barrier function."""
     taken = []
@@ -175,12 +182,24 @@ def test_hard_steps_are_the_same(monkeypatch):
 
     monkeypatch.setattr(_relaxed_cuda.InteriorPoint, "_carefully", counted)
     for seed in range(12):
-        C, S, X_t = relaxed_instance(4, 24, 50, 6, seed, size=9)
-        X_t = (X_t > np.sort(X_t, axis=1)[:, [-6]] - 1e-12).astype(float)  # a corner
-        lambdas = (5.0, 2.0, 40.0)
         for p in (1 / 16, 0.01):
-            assert_same(*both(X_t, C, S, 6, lambdas, 0.0, p=p), 1e-8)
+            assert_same(*both(*hard(seed), p=p), 1e-8)
     assert len(taken) > 5
+
+
+def test_many_halvings_where_the_barrier_function_does_not_help(monkeypatch):
+    """The last resort; the way is another, the minimum the same."""
+    arguments = hard(1)
+    theirs, ours = both(*arguments)
+    assert_same(theirs, ours, 1e-8)
+    monkeypatch.setattr(_relaxed_cuda.InteriorPoint, "_search_barrier", lambda *_: None)
+    _, halved = both(*arguments)
+    assert halved.info["iterations"] != ours.info["iterations"]
+    assert halved.status == "SOLVED"
+    assert halved.objective == pytest.approx(ours.objective, rel=1e-8)
+    monkeypatch.setattr(_relaxed_cuda.InteriorPoint, "_halve", lambda *_: None)
+    _, stuck = both(*arguments)
+    assert stuck.status in ("NUMERICAL_ERROR", "ALMOST_SOLVED")
 
 
 def test_limits():

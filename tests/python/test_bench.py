@@ -71,8 +71,9 @@ def test_hog(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
-def test_hog_on_a_gpu_says_that_there_is_none() -> None:
-    result = run("hog_cuda.py")
+@pytest.mark.parametrize("script", ["hog_cuda.py", "batches_cuda.py"])
+def test_benches_of_a_gpu_say_that_there_is_none(script: str) -> None:
+    result = run(script)
     assert result.returncode == 1
     assert "no GPU" in result.stderr
 

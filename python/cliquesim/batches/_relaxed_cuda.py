@@ -256,7 +256,8 @@ class InteriorPoint:
         if self._acceptable(found[6:], first_step, first_merit):
             accepted: _Step | None = trial, Measures(*found[7:]), first_step
         else:
-            accepted = self._halve(now, direction, first_step / 2, target, first_merit, 3)
+            # A quarter of a step would be too short.
+            accepted = self._halve(now, direction, first_step / 2, target, first_merit, 1)
         usable = accepted is not None and accepted[2] > 0.3
         self._least_centering = 1e-3 if usable else 0.1
         return accepted if usable else self._carefully(now, max(centered, 0.3) * mu)
