@@ -335,6 +335,46 @@ def test_too_little_memory_says_what_fits(monkeypatch):
         cs.solve_relaxed(X_t, C, S, 4, 0.5, 0.4, 0.3, device="cuda")
 
 
+@pytest.mark.usefixtures("torch_cpu_as_cuda")
+def test_out_of_memory_on_the_way(monkeypatch):
+    def fail(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(_relaxed_cuda.InteriorPoint, "run", fail)
+    C, S, X_t = relaxed_instance(5, 40, 60, 4, 0)
+    with pytest.raises(RunError, match=r"B = 5 batches of K = 40 .* device='cpu' needs less"):
+        cs.solve_relaxed(X_t, C, S, 4, 0.5, 0.4, 0.3, device="cuda")
+    search, cliques = make_search(0)
+    monkeypatch.setattr(_kicks_cuda, "_kick", fail)
+    monkeypatch.setattr(_kicks_cuda, "current_device", lambda: CPU)
+    monkeypatch.setattr(_kicks_cuda, "memory", lambda _: (5, 10))
+    message = r"128 kicks at a time take \d+ bytes of device memory, and 5 are free; kicks=0"
+    with pytest.raises(RunError, match=message):
+        _kicks_cuda.kick_batches(search, cliques, 10, 0, 0.0)
+
+
+def test_the_number_of_kicks_depends_on_the_device(monkeypatch):
+    made = []
+
+    def kick_batches(search, cliques, kicks, seed, time_limit):
+        made.append((kicks, seed, time_limit))
+        return search.improve(cliques[None])
+
+    monkeypatch.setattr(relaxed, "check_device", lambda *_: "cuda")
+    monkeypatch.setattr(_relaxed_cuda, "current_device", lambda: CPU)
+    monkeypatch.setattr(_relaxed_cuda, "memory", lambda _: (1 << 40, 1 << 40))
+    monkeypatch.setattr(_kicks_cuda, "kick_batches", kick_batches)
+    C, S = instance(20, 60, 0)
+    on_cpu = cs.select_batches(C, S, 3, 4, seed=7)
+    found = cs.select_batches(C, S, 3, 4, seed=7, device="cuda")
+    assert made == [(6000, 7, 0.0)]
+    assert on_cpu.info["kicks"] == 3000
+    assert found.info["kicks"] == 6000
+    assert cs.select_batches(C, S, 3, 4, device="cuda", kicks=5).info["kicks"] == 5
+    cs.select_batches(C, S, 3, 4, device="cuda", method="greedy")
+    assert len(made) == 2
+
+
 def test_without_a_gpu():
     available, reason = cuda_status()
     if available:
