@@ -60,6 +60,7 @@ PYBIND11_MODULE(_cuda, module) {
     module.def("pool", &pool, py::arg("products"), py::arg("product_stride"), py::arg("rows"),
                py::arg("cols"), py::arg("out"), py::arg("out_stride"), py::arg("device"),
                py::arg("stream"));
+    cliquesim::bindings::register_cuda_batches(module);
     cliquesim::bindings::register_cuda_hog(module);
     cliquesim::bindings::register_cuda_linkage(module);
     cliquesim::bindings::register_cuda_neighbors(module);

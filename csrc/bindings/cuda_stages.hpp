@@ -5,6 +5,7 @@
 
 namespace cliquesim::bindings {
 
+void register_cuda_batches(pybind11::module_& module);
 void register_cuda_hog(pybind11::module_& module);
 void register_cuda_linkage(pybind11::module_& module);
 void register_cuda_neighbors(pybind11::module_& module);

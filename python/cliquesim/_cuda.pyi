@@ -93,3 +93,30 @@ def row_quantiles(
     stream: int,
 ) -> None:
     """Quantiles of whole rows; excluded similarities are overwritten."""
+
+def row_sums(
+    offsets: int,
+    columns: int,
+    rows: int,
+    values: int,
+    width: int,
+    count: int,
+    out: int,
+    device: int,
+    stream: int,
+) -> None:
+    """out (count, rows) = values (count, width) times the transpose of a matrix of 0 and 1."""
+
+def kick_round(
+    sizes: tuple[int, int, int, int],
+    tolerance: float,
+    tables: tuple[int, ...],
+    workspace: tuple[int, ...],
+    capacity: int,
+    seed: int,
+    first: int,
+    count: int,
+    device: int,
+    stream: int,
+) -> None:
+    """Kicks of a selection, many at a time; see `csrc/bindings/cuda_batches.cpp`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from cliquesim._validation import as_choice
 from cliquesim.errors import RunError
@@ -67,3 +68,11 @@ def out_of_memory(what: str, need: int, device: torch.device, advice: str = "") 
     """The error to raise: `what` takes `need` bytes, and how many are free."""
     free = free_memory(device)
     return RunError(f"{what} {need} bytes of device memory, and {free} are free{advice}")
+
+
+def to_host(values: Any) -> Any:
+    """`values`, or the NumPy array of a torch tensor."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy()
+    return values

@@ -148,6 +148,7 @@ def choose_batches(
     config: Config,
     num_threads: int | None,
     progress: Progress,
+    device: str = "cpu",
 ) -> PooledBatches:
     """Batches of every part by Eq. (1). A part with at most r cliques is one batch."""
     counts = np.bincount(cliques.part, minlength=len(cliques.similarity))
@@ -194,6 +195,7 @@ def choose_batches(
                 time_limit=config.batch_time_limit,
                 seed=config.seed,
                 num_threads=num_threads,
+                device=device,
                 progress=share_of(progress, part, 1, len(counts)),
             )
             batches += [members[row] for row in chosen.X]

@@ -341,7 +341,9 @@ class _Fit:
 
         def body(work: StageWork) -> dict[str, Any]:
             cliques = load_cliques(built.folder, len(self.pool))
-            chosen = parts.choose_batches(cliques, self.config, self.threads, work.progress)
+            chosen = parts.choose_batches(
+                cliques, self.config, self.threads, work.progress, self.device
+            )
             save_array(work.folder / "indptr.npy", chosen.indptr)
             save_array(work.folder / "indices.npy", chosen.indices)
             return chosen.summary

@@ -51,7 +51,9 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
-@pytest.mark.parametrize("script", ["hog_cuda.py", "linkage_cuda.py", "neighbors_cuda.py"])
+@pytest.mark.parametrize(
+    "script", ["hog_cuda.py", "linkage_cuda.py", "neighbors_cuda.py", "batches_cuda.py"]
+)
 def test_a_bench_on_a_gpu_says_that_there_is_none(script: str) -> None:
     result = run(script)
     assert result.returncode == 1

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cliquesim import _core
+from cliquesim._device import check_device, to_host
 from cliquesim._validation import as_choice, as_count, as_matrix, as_real, as_threads
 from cliquesim.batches.problem import (
     BatchProblem,
@@ -36,6 +37,7 @@ class StepSettings:
     max_iterations: int = 200
     solver: str = "native"
     num_threads: int = 0
+    device: str = "cpu"
 
 
 def grad_v(X: Float, similarity: Float, lambda3: float) -> Float:
@@ -58,6 +60,7 @@ def solve_relaxed(
     max_iterations: int = 200,
     time_limit: float | None = None,
     num_threads: int | None = None,
+    device: str = "cpu",
 ) -> RelaxedSolution:
     """Solve the convex problem of one CCCP step, Eq. (5)-(6), linearised at `X_t`.
 
@@ -90,6 +93,10 @@ def solve_relaxed(
         Seconds.
     num_threads : int, optional
         All processors by default. The result does not depend on it.
+    device : {"cpu", "cuda"}
+        "cuda": the native solver with dense factors on the current CUDA device, whatever K is.
+        `X_t`, `membership` and `similarity` may be tensors there; the solution is in NumPy arrays.
+        It takes some 24 B K^2 bytes of device memory.
 
     Returns
     -------
@@ -104,7 +111,7 @@ def solve_relaxed(
     MissingExtraError
         The package of a reference solver is missing.
     RunError
-        MOSEK is installed, but has no licence.
+        MOSEK is installed, but has no licence; CUDA cannot be used, or its memory does not suffice.
 
     Examples
     --------
@@ -114,6 +121,9 @@ def solve_relaxed(
     >>> step.status, step.X.round(2)
     ('SOLVED', array([[0.86, 0.16, 0.98]]))
     """
+    check_solver_device(device, solver, "solve_relaxed")
+    if device == "cuda":
+        X_t, membership, similarity = map(to_host, (X_t, membership, similarity))
     problem = as_problem(membership, similarity, p)
     X = as_matrix(X_t, "X_t", np.float64)
     if X.shape[0] < 1 or X.shape[1] != problem.n_cliques:
@@ -129,6 +139,7 @@ def solve_relaxed(
         as_count(max_iterations, "max_iterations", 1),
         as_choice(solver, "solver", SOLVERS),
         as_threads(num_threads),
+        device,
     )
     if not is_positive_semidefinite(problem.similarity):
         raise InputError(
@@ -138,6 +149,13 @@ def solve_relaxed(
     linear = grad_v(X, problem.similarity, as_weight(lambda3, "lambda3"))
     limit = 0.0 if time_limit is None else as_real(time_limit, "time_limit", 1e-9)
     return solve_step(problem, linear, X, as_real(r, "r"), settings, limit)
+
+
+def check_solver_device(device: str, solver: str, stage: str) -> None:
+    """Raises InputError or RunError if `solver` cannot run on `device`."""
+    check_device(device, stage, ("cpu", "cuda"))
+    if device == "cuda" and solver != "native":
+        raise InputError(f"device='cuda' takes solver='native', got {solver!r}")
 
 
 def solve_step(
@@ -160,6 +178,10 @@ def solve_step(
         value = relaxed_objective(problem, X, linear, settings)
         info = {"reason": "the row sums leave a single point"}
         return RelaxedSolution(X, value, "SOLVED", _single_point(info, settings))
+    if settings.device == "cuda":
+        from cliquesim.batches._relaxed_cuda import solve_relaxed_cuda  # torch
+
+        return solve_relaxed_cuda(problem, linear, start, float(r), settings, time_limit)
     if settings.solver == "native":
         X, value, status, info = _core.solve_relaxed(
             np.ascontiguousarray(linear),
