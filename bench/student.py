@@ -1,7 +1,7 @@
 """What makes the student better: one setting changed at a time, over seeds, with intervals.
 
     python bench/student.py --seeds 0 1 2 --output bench/results/student_athletes.json
-    python bench/student.py --factors softmax,rgb --set training.steps=400
+    python bench/student.py --factors softmax colours --set training.steps=400
 
 Per seed one fit is the reference: the default, but lighter (LIGHT), as there are many. Each factor
 is that fit with a few settings changed, and shares the stages that they leave alone. Anchors are
@@ -108,6 +108,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "three rounds": _THREE,
     "three rounds, random batches": {**_THREE, "batch_method": "random"},
     "three rounds, softmax": {**_THREE, "training.loss": "softmax"},
+    "three rounds, softmax, lambda1 = 1": {**_THREE, "training.loss": "softmax", "lambda1": 1.0},
     "three rounds, softmax, random batches": {
         **_THREE,
         "training.loss": "softmax",
@@ -124,7 +125,7 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
     parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
-    parser.add_argument("--factors", help="a part of their names each, with commas; default: all")
+    parser.add_argument("--factors", nargs="+", help="a part of their names each; default: all")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -153,9 +154,9 @@ def main() -> int:
     return 0
 
 
-def choose(names: str | None) -> dict[str, dict[str, Any]]:
+def choose(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     """The reference and the factors whose names contain one of the words."""
-    words = names.split(",") if names else [""]
+    words = names or [""]
     for word in words:
         if not any(word in name for name in FACTORS):
             raise SystemExit(f"no factor's name contains {word!r}: {', '.join(FACTORS)}")

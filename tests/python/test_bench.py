@@ -114,7 +114,8 @@ def test_student(tmp_path: Path) -> None:
     arguments = ("--frames", frames, "--labels", labels, "--seeds", 0, 1, *words)
     arguments += (
         "--factors",
-        "softmax over all,temperature 0.07",
+        "softmax over all",
+        "temperature 0.07",
         "--output",
         tmp_path / "out.json",
     )
