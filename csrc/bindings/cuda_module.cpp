@@ -62,4 +62,5 @@ PYBIND11_MODULE(_cuda, module) {
                py::arg("stream"));
     cliquesim::bindings::register_cuda_hog(module);
     cliquesim::bindings::register_cuda_linkage(module);
+    cliquesim::bindings::register_cuda_training(module);
 }

@@ -7,5 +7,6 @@ namespace cliquesim::bindings {
 
 void register_cuda_hog(pybind11::module_& module);
 void register_cuda_linkage(pybind11::module_& module);
+void register_cuda_training(pybind11::module_& module);
 
 }  // namespace cliquesim::bindings
