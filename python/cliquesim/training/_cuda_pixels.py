@@ -149,7 +149,8 @@ def _pin(pixels: Tensor) -> None:
     runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     portable_and_mapped = 3
     status = runtime.cudaHostRegister(pixels.data_ptr(), pixels.nbytes, portable_and_mapped)
-    torch.cuda.check_error(int(status))
+    if int(status) != 0:
+        raise RuntimeError(f"CUDA error {int(status)} of cudaHostRegister")
 
 
 def _unpin(pixels: Tensor) -> None:

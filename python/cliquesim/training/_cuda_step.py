@@ -39,8 +39,12 @@ class CudaStep:
         The modules of `state`.
     dtype
         Of the products.
+
+    Attributes
+    ----------
     graphs
-        Whether to capture steps; without, the same operations are launched one by one.
+        By number of cliques. Where one cannot be made, or there are too many, the same operations
+        are launched one by one.
     """
 
     def __init__(
@@ -52,7 +56,6 @@ class CudaStep:
         head: CliqueHead | None,
         device: torch.device,
         dtype: torch.dtype,
-        graphs: bool = True,
     ) -> None:
         config = source.config
         self.config, self.source, self.state = config, source, state
@@ -71,7 +74,7 @@ class CudaStep:
         )
         self.loss = torch.zeros((), device=device)
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.graphs_wanted = graphs
+        self.graphs_wanted = True
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._eager: Counter[int] = Counter()
