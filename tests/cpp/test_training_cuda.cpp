@@ -12,28 +12,20 @@
 #include <random>
 #include <vector>
 
-#include "training/adagrad.hpp"
+#include "grid_on_host.hpp"
 #include "training/augment_grid.hpp"
 #include "training/gradient_tile.hpp"
-#include "training/response_norm.hpp"
 #include "training/training.hpp"
 
 using namespace cliquesim;
+using test::every_thread;
+using test::size_of;
+using test::worse;
 using training::FrameChange;
 
 namespace {
 
 constexpr float untouched = -77;
-
-std::size_t size_of(std::int64_t count) {
-    return static_cast<std::size_t>(count);
-}
-
-// One shared buffer's worth of threads, last to first, so that a missing phase shows.
-template <typename Phase>
-void every_thread(int threads, Phase&& phase) {
-    for (int thread = threads - 1; thread >= 0; --thread) phase(thread);
-}
 
 struct Steps {
     bool moves, recolours, covers, erases;
@@ -171,15 +163,19 @@ float plane_value(const Batch& batch, const std::vector<float>& planes, std::int
     return planes[size_of((n * 3 + c) * batch.height * batch.width + i)];
 }
 
-float worst_difference(const Batch& batch, const std::vector<float>& planes,
-                       const std::vector<float>& pixels) {
-    float worst = 0;
+double difference(float a, float b) {
+    return std::abs(static_cast<double>(a) - static_cast<double>(b));
+}
+
+double worst_difference(const Batch& batch, const std::vector<float>& planes,
+                        const std::vector<float>& pixels) {
+    double worst = 0;
     const std::int64_t size = batch.height * batch.width;
     for (std::int64_t n = 0; n < batch.count; ++n)
         for (std::int64_t i = 0; i < size; ++i)
             for (std::int64_t c = 0; c < 3; ++c)
-                worst = std::max(worst, std::abs(plane_value(batch, planes, n, i, c) -
-                                                 pixels[size_of((n * size + i) * 3 + c)]));
+                worst = worse(worst, difference(plane_value(batch, planes, n, i, c),
+                                                pixels[size_of((n * size + i) * 3 + c)]));
     return worst;
 }
 
@@ -198,7 +194,7 @@ TEST_CASE("the CUDA kernels of augmentation, run thread by thread, equal the CPU
                 CHECK(made.images.back() == untouched);
                 INFO(batch.height, " x ", batch.width, ", softness ", softness);
                 const auto expected = on_cpu(batch, steps, softness);
-                CHECK(worst_difference(batch, expected, made.images) <= 2e-5F);
+                CHECK(worst_difference(batch, expected, made.images) <= 2e-5);
             }
 }
 
@@ -272,59 +268,83 @@ TEST_CASE("the CUDA kernel that gathers frames copies every byte, and they are a
     CHECK(resident.images == staged.images);
 }
 
+namespace {
+
+struct GradientCase {
+    std::int64_t height, width;
+    int window;
+    bool fades;
+    bool ties;  // of colours of other directions
+};
+
+// Launches gradient_channels.cu on the host.
+std::vector<float> run_gradients(const training::GradientGrid& grid, std::int64_t size) {
+    std::vector<float> found(size_of(size + 1), untouched);
+    const auto buffer = std::make_unique<training::GradientBuffer>();
+    std::memset(static_cast<void*>(buffer.get()), 0xFF, sizeof *buffer);
+    const int threads = 100;
+    for (std::int64_t index = 0; index < grid.tiles(); ++index) {
+        const auto tile = training::gradient_tile_at(grid, index);
+        every_thread(threads, [&](int thread) {
+            training::measure_squares(grid, tile, thread, threads, *buffer);
+        });
+        every_thread(threads,
+                     [&](int thread) { training::sum_rows(grid, thread, threads, *buffer); });
+        every_thread(threads, [&](int thread) {
+            training::write_gradients(grid, tile, found.data(), thread, threads, *buffer);
+        });
+    }
+    CHECK(found.back() == untouched);
+    return found;
+}
+
+// Weights along an axis, for the CPU.
+void append_fading(std::vector<float>& to, float share, std::int64_t side) {
+    const auto count = static_cast<std::int32_t>(side);
+    for (std::int32_t i = 0; i < count; ++i)
+        to.push_back(training::fading(share, training::pixel_centre(i, count)));
+}
+
+void compare_gradients(const GradientCase& one) {
+    const Batch batch = make_batch(3, one.height, one.width);
+    const std::int64_t size = one.height * one.width;
+    std::vector<float> planes = on_cpu(batch, {true, false, false, false}, 0);
+    if (one.ties)
+        for (float& value : planes) value = std::round(value);
+    std::vector<float> pixels(size_of(batch.size())), rows, columns;
+    for (std::int64_t n = 0; n < 3; ++n) {
+        for (std::int64_t i = 0; i < size; ++i)
+            for (std::int64_t c = 0; c < 3; ++c)
+                pixels[size_of((n * size + i) * 3 + c)] = plane_value(batch, planes, n, i, c);
+        const float* extent = batch.changes[size_of(n)].extent;
+        if (one.fades) append_fading(rows, extent[1], one.height);
+        if (one.fades) append_fading(columns, extent[0], one.width);
+    }
+    std::vector<float> expected(pixels.size());
+    training::gradient_channels({planes.data(), 3, one.height, one.width}, {one.window, 0.02F},
+                                rows, columns, expected.data(), {1});
+    const auto found = run_gradients(
+        training::with_tiles({pixels.data(), one.fades ? batch.changes.data() : nullptr, 3,
+                              static_cast<std::int32_t>(one.height),
+                              static_cast<std::int32_t>(one.width), one.window / 2, 0.02F}),
+        batch.size());
+    double worst = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i)
+        worst = worse(worst, difference(expected[i], found[i]));
+    INFO(one.height, " x ", one.width, ", window ", one.window);
+    CHECK(worst <= 2e-5);
+}
+
+}  // namespace
+
 TEST_CASE("the CUDA kernel of gradients, run thread by thread, equals the CPU's") {
-    struct Case {
-        std::int64_t height, width;
-        int window;
-    };
-    for (const Case& one : {Case{96, 96, 17}, Case{33, 41, 17}, Case{70, 31, 33}, Case{1, 4, 5},
-                            Case{2, 1, 1}, Case{64, 65, 3}})
-        for (const bool fades : {false, true}) {
-            const Batch batch = make_batch(3, one.height, one.width);
-            const std::int64_t size = one.height * one.width;
-            const std::vector<float> planes = on_cpu(batch, {true, false, false, false}, 0);
-            std::vector<float> pixels(size_of(batch.size())), rows, columns;
-            for (std::int64_t n = 0; n < 3; ++n) {
-                for (std::int64_t i = 0; i < size; ++i)
-                    for (std::int64_t c = 0; c < 3; ++c)
-                        pixels[size_of((n * size + i) * 3 + c)] =
-                            plane_value(batch, planes, n, i, c);
-                const float* extent = batch.changes[size_of(n)].extent;
-                const auto append = [&](std::vector<float>& to, float share, std::int64_t side) {
-                    for (std::int32_t i = 0; i < side; ++i)
-                        to.push_back(training::fading(
-                            share, training::pixel_centre(i, static_cast<std::int32_t>(side))));
-                };
-                if (fades) append(rows, extent[1], one.height);
-                if (fades) append(columns, extent[0], one.width);
-            }
-            std::vector<float> expected(pixels.size()), found(pixels.size() + 1, untouched);
-            training::gradient_channels({planes.data(), 3, one.height, one.width},
-                                        {one.window, 0.02F}, rows, columns, expected.data(), {1});
-            const auto grid =
-                training::with_tiles({pixels.data(), fades ? batch.changes.data() : nullptr, 3,
-                                      static_cast<std::int32_t>(one.height),
-                                      static_cast<std::int32_t>(one.width), one.window / 2, 0.02F});
-            const auto buffer = std::make_unique<training::GradientBuffer>();
-            std::memset(static_cast<void*>(buffer.get()), 0xFF, sizeof *buffer);
-            const int threads = 100;
-            for (std::int64_t index = 0; index < grid.tiles(); ++index) {
-                const auto tile = training::gradient_tile_at(grid, index);
-                every_thread(threads, [&](int thread) {
-                    training::measure_squares(grid, tile, thread, threads, *buffer);
-                });
-                every_thread(threads, [&](int thread) {
-                    training::sum_rows(grid, thread, threads, *buffer);
-                });
-                every_thread(threads, [&](int thread) {
-                    training::write_gradients(grid, tile, found.data(), thread, threads, *buffer);
-                });
-            }
-            CHECK(found.back() == untouched);
-            float worst = 0;
-            for (std::size_t i = 0; i < expected.size(); ++i)
-                worst = std::max(worst, std::abs(expected[i] - found[i]));
-            INFO(one.height, " x ", one.width, ", window ", one.window);
-            CHECK(worst <= 2e-5F);
+    for (const bool fades : {false, true})
+        for (const bool ties : {false, true}) {
+            compare_gradients({96, 96, 17, fades, ties});
+            compare_gradients({33, 41, 17, fades, ties});
+            compare_gradients({70, 31, 33, fades, ties});
+            compare_gradients({1, 4, 5, fades, ties});
+            compare_gradients({2, 1, 1, fades, ties});
+            compare_gradients({64, 65, 3, fades, ties});
         }
 }

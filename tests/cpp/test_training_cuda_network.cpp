@@ -10,22 +10,17 @@
 #include <random>
 #include <vector>
 
+#include "grid_on_host.hpp"
 #include "training/adagrad.hpp"
 #include "training/response_norm.hpp"
 
 using namespace cliquesim;
+using test::every_thread;
+using test::size_of;
+using test::worse;
 using training::ResponseNorm;
 
 namespace {
-
-std::size_t size_of(std::int64_t count) {
-    return static_cast<std::size_t>(count);
-}
-
-template <typename Phase>
-void every_thread(int threads, Phase&& phase) {
-    for (int thread = threads - 1; thread >= 0; --thread) phase(thread);
-}
 
 template <typename T>
 std::vector<Four<T>> random_fours(std::int64_t count, unsigned seed) {
@@ -114,7 +109,7 @@ void compare(std::int64_t pixels, std::int32_t channels, double tolerance) {
         double* row = input.data() + p * channels;
         const auto expected = normalised(norm, row);
         for (int c = 0; c < channels; ++c) {
-            worst = std::max(worst, std::abs(expected[size_of(c)] - y[size_of(p * channels + c)]));
+            worst = worse(worst, std::abs(expected[size_of(c)] - y[size_of(p * channels + c)]));
             // Of the sum of dy y, by central differences.
             const double kept = row[c], step = 1e-4;
             double slope = 0;
@@ -125,8 +120,8 @@ void compare(std::int64_t pixels, std::int32_t channels, double tolerance) {
                     slope += sign * moved[size_of(j)] * above[size_of(p * channels + j)];
             }
             row[c] = kept;
-            worst_gradient = std::max(worst_gradient,
-                                      std::abs(slope / (2 * step) - dx[size_of(p * channels + c)]));
+            worst_gradient =
+                worse(worst_gradient, std::abs(slope / (2 * step) - dx[size_of(p * channels + c)]));
         }
     }
     INFO(pixels, " pixels of ", channels);
@@ -188,8 +183,8 @@ TEST_CASE("the CUDA kernel of AdaGrad equals the formula, whatever the tensors' 
             every_thread(32, [&](int t) { training::adagrad_thread(launch, chunk, t, 32); });
     double worst = 0;
     for (std::size_t i = 0; i < weights.size(); ++i)
-        worst = std::max({worst, std::abs(static_cast<double>(weights[i] - expected[i])),
-                          std::abs(static_cast<double>(sums[i] - expected_sums[i]))});
+        for (const float one : {weights[i] - expected[i], sums[i] - expected_sums[i]})
+            worst = worse(worst, std::abs(static_cast<double>(one)));
     CHECK(worst <= 2e-6);
     CHECK(training::adagrad_launches({}, &rate, 1e-4F).empty());
 }
