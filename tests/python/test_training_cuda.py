@@ -32,6 +32,7 @@ from cliquesim.training import (  # noqa: E402
 from cliquesim.training._cuda_inputs import StepBuffer  # noqa: E402
 from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput  # noqa: E402
 from cliquesim.training._cuda_step import CudaStep  # noqa: E402
+from cliquesim.training._fused_adagrad import FusedAdagrad  # noqa: E402
 from cliquesim.training._response_norm import ResponseNorm, local_response_norm  # noqa: E402
 from cliquesim.training.augmentation import AugmentationSample  # noqa: E402
 from cliquesim.training.backbones import (  # noqa: E402
@@ -129,6 +130,9 @@ class Replay:
     def replay(self) -> None:
         self.replays += 1
         self.step._compute(self.n_cliques)
+
+
+_real_capture = CudaStep._capture
 
 
 def capture(step: CudaStep, n_cliques: int) -> None:
@@ -254,6 +258,56 @@ def test_a_resumed_run_equals_the_uninterrupted_one(toy, tmp_path, name: str) ->
     np.testing.assert_array_equal(resumed.loss, whole.loss)
     for a, b in zip(weights(resumed), weights(whole), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_checkpoint_goes_from_one_device_to_the_other(toy, tmp_path, name: str) -> None:
+    config = TrainingConfig(**SMALL, steps=9, checkpoint_every=5, **SETTINGS[name])
+    whole = make_trainer(toy, config).run(None, None)
+
+    def stop(step: int, total: int, loss: float) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    for first in (False, True):
+        file = tmp_path / f"{first}.safetensors"
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer(toy, config, cuda=first).run(file, stop)
+        resumed = make_trainer(toy, config, cuda=not first).run(file, None)
+        assert resumed.resumed_from == 5
+        np.testing.assert_allclose(resumed.loss, whole.loss, rtol=2e-4)
+
+
+def test_without_a_graph_training_goes_on_with_a_warning(toy, monkeypatch) -> None:
+    config = TrainingConfig(**SMALL, steps=8)
+    expected = make_trainer(toy, config, cuda=True).run(None, None).loss
+    monkeypatch.setattr(CudaStep, "_capture", _real_capture)
+
+    def refuse() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", refuse)
+    with pytest.warns(RuntimeWarning, match="without a CUDA graph.*not permitted") as warned:
+        found = make_trainer(toy, config, cuda=True).run(None, None).loss
+    assert len(warned) == 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_fused_adagrad_is_torchs_whatever_the_memory_format() -> None:
+    start = torch.randn(6, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+    ours, torchs = (start.clone().requires_grad_() for _ in range(2))
+    idle = torch.ones(3, requires_grad=True)
+    fused = FusedAdagrad([{"params": [ours, idle], "weight_decay": 0.1}], 0.05, 1e-4)
+    plain = torch.optim.Adagrad([torchs], lr=0.05, eps=1e-4, weight_decay=0.1)
+    for step in range(4):
+        gradient = torch.randn(6, 4, 3, 3)
+        if step % 2:
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        ours.grad, torchs.grad = gradient, gradient.clone()
+        fused.step()
+        plain.step()
+    torch.testing.assert_close(ours, torchs)
+    assert (idle == 1).all()
 
 
 def test_a_loss_without_value_stops_the_training(toy) -> None:

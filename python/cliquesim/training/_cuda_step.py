@@ -143,8 +143,8 @@ class CudaStep:
         )
 
     def _capture(self, n_cliques: int) -> None:
-        graph = torch.cuda.CUDAGraph()
         try:
+            graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, stream=self.stream):
                 self._compute(n_cliques)
         except RuntimeError as error:
@@ -161,10 +161,11 @@ class CudaStep:
 
 @contextlib.contextmanager
 def repeatable_convolutions() -> Iterator[None]:
-    """Let cuDNN take only algorithms whose sums have a fixed order, so that a seed repeats."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
+    """Let cuDNN sum in a fixed order and choose without a stopwatch, so that a seed repeats."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
-        torch.backends.cudnn.deterministic = before
+        cudnn.deterministic, cudnn.benchmark = before
