@@ -136,7 +136,7 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
 
     def both_ways(norm: Callable[..., Tensor]) -> Callable[[], object]:
         def body() -> None:
-            y = norm(x, alpha=1e-4, beta=0.75, k=1.0)
+            y = norm(x, alpha=1e-4, beta=0.75, k=1.0, rectifies=True)
             torch.autograd.grad(y, x, y.detach())
 
         return body
@@ -148,15 +148,17 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     return {
         "numbers of a step, on the host": draw,
         "pixels": lambda: step.input.make(step.buffer.changes),
-        "LRN of conv1, both ways": both_ways(local_response_norm),
-        "LRN of conv1, both ways, torch": both_ways(torch_response_norm),
+        "ReLU and LRN of conv1, both ways": both_ways(local_response_norm),
+        "ReLU and LRN of conv1, both ways, torch": both_ways(torch_response_norm),
         "AdaGrad": one.state.optimizer.step,
         "AdaGrad, torch": by_torch.step,
     }
 
 
-def torch_response_norm(x: Tensor, alpha: float, beta: float, k: float) -> Tensor:
-    return F.local_response_norm(x, 5, alpha=alpha, beta=beta, k=k)
+def torch_response_norm(
+    x: Tensor, alpha: float, beta: float, k: float, rectifies: bool = False
+) -> Tensor:
+    return F.local_response_norm(x.relu() if rectifies else x, 5, alpha=alpha, beta=beta, k=k)
 
 
 def floor(config: TrainingConfig, one: trainer._Trainer) -> dict[str, float]:

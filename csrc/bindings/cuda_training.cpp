@@ -88,11 +88,11 @@ void normalise(const training::ResponseNorm& norm, const std::vector<std::uintpt
 }
 
 void response_norm(const std::vector<std::uintptr_t>& values, std::int64_t pixels,
-                   std::int32_t channels, float share, float beta, float k, bool bfloat16,
-                   int device, std::uintptr_t stream) {
+                   std::int32_t channels, float share, float beta, float k, bool rectifies,
+                   bool bfloat16, int device, std::uintptr_t stream) {
     if (values.size() != 2 && values.size() != 3)
         throw py::value_error("values must be x and y, or x, dy and dx");
-    const training::ResponseNorm norm{pixels, channels, share, beta, k};
+    const training::ResponseNorm norm{pixels, channels, share, beta, k, rectifies};
     const py::gil_scoped_release release;
     if (bfloat16)
         normalise<Bfloat16>(norm, values, {device, stream});
@@ -132,7 +132,7 @@ void register_cuda_training(py::module_& module) {
                py::arg("stream"));
     module.def("response_norm", &response_norm, py::arg("values"), py::arg("pixels"),
                py::arg("channels"), py::arg("share"), py::arg("beta"), py::arg("k"),
-               py::arg("bfloat16"), py::arg("device"), py::arg("stream"));
+               py::arg("rectifies"), py::arg("bfloat16"), py::arg("device"), py::arg("stream"));
     module.def("adagrad", &adagrad, py::arg("tensors"), py::arg("rate"), py::arg("epsilon"),
                py::arg("device"), py::arg("stream"));
 }

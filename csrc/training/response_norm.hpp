@@ -2,6 +2,8 @@
 // launches: a thread block takes some pixels with all their channels, in phases between which its
 // threads wait for each other. Channels lie next to each other (NHWC), a multiple of four.
 //
+// With `rectifies` x stands for max(x, 0), and dx is 0 where that is:
+//
 //   s_c = k + share * sum of x_j^2 over |j - c| <= 2,  y_c = x_c s_c^-beta
 //   dx_c = dy_c s_c^-beta - 2 share beta x_c * sum of dy_j x_j s_j^(-beta - 1) over |j - c| <= 2
 //
@@ -27,6 +29,7 @@ struct ResponseNorm {
     std::int32_t channels;
     float share;  // alpha / 5
     float beta, k;
+    bool rectifies;
 
     CLIQUESIM_HOST_DEVICE std::int32_t pitch() const { return channels + 2 * norm_margin; }
     CLIQUESIM_HOST_DEVICE std::int32_t tile_pixels() const { return norm_capacity / pitch(); }
@@ -100,7 +103,10 @@ CLIQUESIM_HOST_DEVICE void load_norm_tile(const ResponseNorm& norm, const Four<T
                                           std::int64_t tile, int thread, int threads,
                                           NormRows& rows) {
     for_each_four(norm, tile, thread, threads, [&](std::int64_t source, std::int32_t position) {
-        rows.values[position] = widened(x[source]);
+        Four<float> four = widened(x[source]);
+        for (float& value : four.values)
+            if (norm.rectifies && value < 0) value = 0;  // NaN stays
+        rows.values[position] = four;
     });
 }
 
@@ -143,11 +149,13 @@ CLIQUESIM_HOST_DEVICE void write_norm_gradient(const ResponseNorm& norm, Four<T>
                                                const NormGradientBuffer& buffer) {
     for_each_four(norm, tile, thread, threads, [&](std::int64_t target, std::int32_t position) {
         const Four<float> sums = window_sums<false>(buffer.shared, position);
+        const Four<float> x = buffer.x.values[position];
         Four<T> out{};
-        for (int l = 0; l < 4; ++l)
-            out.values[l] = from_float<T>(buffer.direct.values[position].values[l] -
-                                          2.0F * norm.share * norm.beta *
-                                              buffer.x.values[position].values[l] * sums.values[l]);
+        for (int l = 0; l < 4; ++l) {
+            const float slope = buffer.direct.values[position].values[l] -
+                                2.0F * norm.share * norm.beta * x.values[l] * sums.values[l];
+            out.values[l] = from_float<T>(norm.rectifies && x.values[l] == 0 ? 0.0F : slope);
+        }
         dx[target] = out;
     });
 }

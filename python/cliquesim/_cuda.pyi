@@ -90,6 +90,7 @@ def response_norm(
     share: float,
     beta: float,
     k: float,
+    rectifies: bool,
     bfloat16: bool,
     device: int,
     stream: int,

@@ -83,12 +83,14 @@ std::vector<Four<T>> run_gradient(const ResponseNorm& norm, const std::vector<Fo
 }
 
 // y of one pixel's channels.
-std::vector<double> normalised(const ResponseNorm& norm, const double* x) {
-    std::vector<double> y(size_of(norm.channels));
+std::vector<double> normalised(const ResponseNorm& norm, const double* given) {
+    std::vector<double> x(given, given + norm.channels), y(x.size());
+    if (norm.rectifies)
+        for (double& value : x) value = std::max(value, 0.0);
     for (int c = 0; c < norm.channels; ++c) {
         double squares = 0;
         for (int j = std::max(c - 2, 0); j <= std::min(c + 2, norm.channels - 1); ++j)
-            squares += x[j] * x[j];
+            squares += x[size_of(j)] * x[size_of(j)];
         y[size_of(c)] =
             x[c] * std::pow(static_cast<double>(norm.k) + static_cast<double>(norm.share) * squares,
                             -static_cast<double>(norm.beta));
@@ -97,8 +99,8 @@ std::vector<double> normalised(const ResponseNorm& norm, const double* x) {
 }
 
 template <typename T>
-void compare(std::int64_t pixels, std::int32_t channels, double tolerance) {
-    const ResponseNorm norm{pixels, channels, 2e-3F, 0.75F, 1.5F};
+void compare(std::int64_t pixels, std::int32_t channels, double tolerance, bool rectifies = false) {
+    const ResponseNorm norm{pixels, channels, 2e-3F, 0.75F, 1.5F, rectifies};
     const auto x = random_fours<T>(pixels * channels / 4, 1);
     const auto dy = random_fours<T>(pixels * channels / 4, 2);
     const auto y = plain(run_norm(norm, x, 96)), dx = plain(run_gradient(norm, x, dy, 96));
@@ -133,11 +135,13 @@ void compare(std::int64_t pixels, std::int32_t channels, double tolerance) {
 
 TEST_CASE("the CUDA kernels of response normalisation, run thread by thread, equal the formula") {
     compare<float>(50, 96, 5e-5);
+    compare<float>(50, 96, 5e-5, true);
     compare<float>(19, 256, 5e-5);
     compare<float>(430, 4, 5e-5);
     compare<float>(1, 8, 5e-5);
     compare<float>(2, training::largest_channels, 5e-5);
-    compare<Bfloat16>(50, 96, 0.3);  // of numbers up to 80
+    compare<Bfloat16>(50, 96, 0.15, true);
+    compare<Bfloat16>(50, 96, 0.15);  // of numbers up to 80
 }
 
 TEST_CASE("the CUDA kernel of AdaGrad equals the formula, whatever the tensors' number and place") {

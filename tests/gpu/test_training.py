@@ -132,16 +132,18 @@ def test_the_networks_input(
 
 @pytest.mark.parametrize("channels", [96, 256, 4])
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8)])
-def test_response_norm(channels: int, dtype: torch.dtype, share: float) -> None:
+@pytest.mark.parametrize("rectifies", [False, True])
+def test_response_norm(channels: int, dtype: torch.dtype, share: float, rectifies: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     x, above = (
         (torch.randn(5, channels, 27, 13, generator=generator) * 20).to(dtype) for _ in range(2)
     )
     plain = x.float().requires_grad_()
-    expected = F.local_response_norm(plain, 5, alpha=1e-2, beta=0.75, k=1.0)
+    seen = plain.relu() if rectifies else plain
+    expected = F.local_response_norm(seen, 5, alpha=1e-2, beta=0.75, k=1.0)
     expected.backward(above.float())
     ours = x.to(CUDA).requires_grad_()
-    found = ResponseNorm.apply(ours, 1e-2, 0.75, 1.0)
+    found = ResponseNorm.apply(ours, 1e-2, 0.75, 1.0, rectifies)
     assert found.dtype == dtype
     found.backward(above.to(CUDA))
     assert ours.grad is not None

@@ -6,6 +6,7 @@ The kernels' own arithmetic is tested in tests/cpp/test_training_cuda*.cpp.
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any
 
 import numpy as np
@@ -391,11 +392,12 @@ def test_two_steps_numbers_lie_apart_and_arrive_whole(toy) -> None:
 # --- local response normalisation ---
 
 
-def test_response_norm_is_torchs_with_its_gradient() -> None:
+@pytest.mark.parametrize("rectifies", [False, True])
+def test_response_norm_is_torchs_with_its_gradient(rectifies: bool) -> None:
     x = torch.randn(3, 12, 5, 4, generator=torch.Generator().manual_seed(0)) * 20
     above = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     ours, torchs = (x.clone().requires_grad_() for _ in range(2))
-    settings = (1e-2, 0.75, 1.5)
+    settings = (1e-2, 0.75, 1.5, rectifies)
     found = ResponseNorm.apply(ours, *settings)
     expected = local_response_norm(torchs, *settings)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -405,10 +407,14 @@ def test_response_norm_is_torchs_with_its_gradient() -> None:
 
 
 def test_response_norm_passes_gradcheck() -> None:
-    x = torch.randn(2, 6, 2, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v: ResponseNorm.apply(v, 0.5, 0.75, 1.0), (x,))
-    one = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v: ResponseNorm.apply(v, 0.5, 0.75, 1.0), (one,))
+    for channels, rectifies in ((6, False), (6, True), (1, False)):
+        x = torch.randn(2, channels, 2, 3, dtype=torch.float64, requires_grad=True)
+        norm = functools.partial(_apply, rectifies=rectifies)
+        assert torch.autograd.gradcheck(norm, (x,))
+
+
+def _apply(x: torch.Tensor, rectifies: bool) -> torch.Tensor:
+    return ResponseNorm.apply(x, 0.5, 0.75, 1.0, rectifies)
 
 
 def test_cuda_without_a_gpu_is_refused_with_the_reason(toy) -> None:

@@ -118,8 +118,10 @@ def gradient_channels(
     )
 
 
-def response_norm(tensors: Sequence[Tensor], share: float, beta: float, k: float) -> None:
-    """Local response normalisation of x to y, or of its gradient: x, dy to dx; channels last."""
+def response_norm(
+    tensors: Sequence[Tensor], share: float, beta: float, k: float, rectifies: bool
+) -> None:
+    """Local response normalisation of x (rectified) to y, or x, dy to dx; channels last."""
     from cliquesim import _cuda
 
     x = tensors[0]
@@ -130,6 +132,7 @@ def response_norm(tensors: Sequence[Tensor], share: float, beta: float, k: float
         share,
         beta,
         k,
+        rectifies,
         x.dtype == torch.bfloat16,
         *_at(x),
     )

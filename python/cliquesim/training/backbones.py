@@ -233,11 +233,11 @@ class AlexNet(nn.Module):
                 assert module.bias is not None
                 nn.init.constant_(module.bias, 0.0 if name in ("conv1", "conv3", "fc8") else 0.1)
 
-    def _normalise_and_pool(self, x: Tensor) -> Tensor:
+    def _rectify_normalise_and_pool(self, x: Tensor) -> Tensor:
         if self.lrn == "before_pool":
-            x = local_response_norm(x, alpha=1e-4, beta=0.75, k=1.0)
+            x = local_response_norm(x, alpha=1e-4, beta=0.75, k=1.0, rectifies=True)
             return F.max_pool2d(x, 3, stride=2)
-        x = F.max_pool2d(x, 3, stride=2)
+        x = F.max_pool2d(F.relu(x), 3, stride=2)
         return local_response_norm(x, alpha=1e-4, beta=0.75, k=1.0)
 
     def embed(
@@ -249,8 +249,8 @@ class AlexNet(nn.Module):
     def embed_seen(self, x: Tensor, layer: str | None = None) -> Tensor:
         """Features of what `seen_by_network` makes of images."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = self._normalise_and_pool(F.relu(self.conv1(x)))
-        x = self._normalise_and_pool(F.relu(self.conv2(x)))
+        x = self._rectify_normalise_and_pool(self.conv1(x))
+        x = self._rectify_normalise_and_pool(self.conv2(x))
         x = F.relu(self.conv4(F.relu(self.conv3(x))))
         x = F.max_pool2d(F.relu(self.conv5(x)), 3, stride=2).flatten(1)
         x = F.dropout(F.relu(self.fc6(x)), 0.5, self.training)
