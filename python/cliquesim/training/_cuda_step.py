@@ -23,7 +23,8 @@ from cliquesim.training.step_inputs import StepInputs, StepSource
 
 # Steps without a graph before it is captured: torch and cuDNN set themselves up in them.
 _WARM_UP = 3
-# The softmax's shape is the number of cliques in a batch; rarer numbers go without a graph.
+# The softmax over a batch has as many columns as the batch has cliques; rarer numbers than these
+# go without a graph.
 _MOST_GRAPHS = 8
 
 
@@ -43,8 +44,9 @@ class CudaStep:
     Attributes
     ----------
     graphs
-        By number of cliques. Where one cannot be made, or there are too many, the same operations
-        are launched one by one.
+        By number of cliques, or all under the batch's size where the loss does not depend on it.
+        Where one cannot be made, or there are too many, the same operations are launched one by
+        one.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class CudaStep:
 
     def run(self, step: int) -> float:
         """Make step `step` and return its loss."""
-        n_cliques = len(self._prepare(step).cliques)
+        inputs = self._prepare(step)
+        over_batch = self.head is not None and self.config.head == "batch"
+        n_cliques = len(inputs.cliques) if over_batch else self.config.batch_size
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             self.buffer.upload(step)
