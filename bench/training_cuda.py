@@ -6,8 +6,8 @@ Steps of the paper's training (227 pixels, batches of 128, AdaGrad, softmax) wit
 as they are, without the CUDA graph, and by torch's operations from frames in the host's memory;
 and their parts: the numbers of a step on the host, the pixels, local response normalisation and
 AdaGrad, the latter two beside torch's. The floor is the products of the network, forward and
-backward, at the speed of torch's bfloat16 products in this run, and AdaGrad's 20 bytes a weight at
-that of its copies. Prints a table, and JSON to --output.
+backward, at the speed of torch's bfloat16 products in this run, and AdaGrad's 20 bytes a weight of
+the network at that of its copies. Prints a table, and JSON to --output.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def torch_response_norm(
 def floor(config: TrainingConfig, one: trainer._Trainer) -> dict[str, float]:
     """Seconds of a step that arithmetic and memory alone take."""
     flops = config.batch_size * step_flops(one.model.backbone, config.image_size)
-    weights = sum(p.numel() for m in one.state.modules.values() for p in m.parameters())
+    weights = sum(p.numel() for p in one.model.backbone.parameters())
     a = torch.randn((8192, 8192), device="cuda", dtype=torch.bfloat16)
     speed = 2 * 8192**3 / seconds(lambda: torch.matmul(a, a), 5)["min"]
     source = torch.empty(1 << 28, device="cuda")

@@ -2,7 +2,8 @@
 // tensor. All addresses travel as the kernel's argument, so a CUDA graph keeps them; the learning
 // rate is read from memory, so that it may change between two replays.
 //
-// Cost: 20 bytes a weight (weight, gradient and sum read, weight and sum written).
+// Cost: 20 bytes a weight (weight, gradient and sum read, weight and sum written); 4 where the
+// gradient is 0 and nothing decays, as in the rows of all cliques that are not in the batch.
 #pragma once
 
 #include <algorithm>
@@ -75,9 +76,12 @@ CLIQUESIM_HOST_DEVICE inline bool takes_fours(const AdagradTensor& tensor) {
 
 CLIQUESIM_HOST_DEVICE inline void adagrad_four(const AdagradTensor& tensor, std::int64_t i,
                                                float rate, float epsilon) {
+    const Four<float> gradient = *reinterpret_cast<const Four<float>*>(tensor.gradient + i);
+    bool changes = tensor.decay != 0;
+    for (const float slope : gradient.values) changes = changes || slope != 0;
+    if (!changes) return;
     auto& weights = *reinterpret_cast<Four<float>*>(tensor.weights + i);
     auto& sums = *reinterpret_cast<Four<float>*>(tensor.sums + i);
-    const Four<float> gradient = *reinterpret_cast<const Four<float>*>(tensor.gradient + i);
     Four<float> weight = weights, sum = sums;
     for (int l = 0; l < 4; ++l)
         adagrad_update(weight.values[l], gradient.values[l], sum.values[l], tensor.decay, rate,

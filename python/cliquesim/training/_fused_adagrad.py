@@ -16,7 +16,8 @@ class FusedAdagrad(torch.optim.Optimizer):
 
     torch's own is fused on the CPU only; on a GPU it keeps its count of steps on the host, so that
     a CUDA graph cannot hold it, and it goes over weights and sums several times. Here every weight
-    is read and written once, 20 bytes in all. `lr` of each group is a tensor on the device.
+    is read and written once, 20 bytes in all, and what has neither gradient nor decay, as most of
+    the softmax's rows, is left alone. `lr` of each group is a tensor on the device.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, eps: float) -> None:
