@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "common/host_device.hpp"
@@ -20,7 +21,11 @@ struct FrameChange {
     float erase[4];
     float extent[2];  // shares of width and height that the subject takes
 };
-static_assert(sizeof(FrameChange) == 96, "training/_cuda_inputs.py writes it");
+// training/_cuda_inputs.py writes it.
+static_assert(sizeof(FrameChange) == 96 && offsetof(FrameChange, other) == 8 &&
+              offsetof(FrameChange, affine) == 16 && offsetof(FrameChange, colour) == 40 &&
+              offsetof(FrameChange, ellipse) == 64 && offsetof(FrameChange, erase) == 72 &&
+              offsetof(FrameChange, extent) == 88);
 
 struct Rgb {
     float values[3];

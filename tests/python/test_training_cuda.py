@@ -1,11 +1,10 @@
-"""The CUDA way of a training step without a GPU: torch's CPU tensors, plain stand-ins for kernels.
+"""The CUDA way of a training step without a GPU, with plain stand-ins for CUDA and the kernels.
 
 The kernels' own arithmetic is tested in tests/cpp/test_training_cuda*.cpp.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from typing import Any
@@ -13,17 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
+import training_stand_ins
 
-torch = pytest.importorskip("torch")
-
-from cliquesim._device import cuda_status  # noqa: E402
-from cliquesim.errors import RunError  # noqa: E402
-from cliquesim.training import (  # noqa: E402
+from cliquesim._device import cuda_status
+from cliquesim.errors import RunError
+from cliquesim.training import (
     AugmentationConfig,
     EmbeddingModel,
     GradientFrontEnd,
     TrainingConfig,
-    _cuda_inputs,
     _cuda_kernels,
     _cuda_pixels,
     augment,
@@ -31,21 +29,16 @@ from cliquesim.training import (  # noqa: E402
     train,
     trainer,
 )
-from cliquesim.training._cuda_inputs import StepBuffer  # noqa: E402
-from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput  # noqa: E402
-from cliquesim.training._cuda_step import CudaStep  # noqa: E402
-from cliquesim.training._fused_adagrad import FusedAdagrad  # noqa: E402
-from cliquesim.training._response_norm import ResponseNorm, local_response_norm  # noqa: E402
-from cliquesim.training.augmentation import AugmentationSample  # noqa: E402
-from cliquesim.training.backbones import (  # noqa: E402
-    RGBFrontEnd,
-    fade_surroundings,
-    seen_by_network,
-)
-from cliquesim.training.optimizers import build_optimizer  # noqa: E402
-from cliquesim.training.pixels import as_floats, resized  # noqa: E402
-from cliquesim.training.sampling import CliqueSampler  # noqa: E402
-from cliquesim.training.step_inputs import StepSource  # noqa: E402
+from cliquesim.training._cuda_inputs import StepBuffer
+from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
+from cliquesim.training._cuda_step import CudaStep
+from cliquesim.training._fused_adagrad import FusedAdagrad
+from cliquesim.training._response_norm import ResponseNorm, local_response_norm
+from cliquesim.training.backbones import RGBFrontEnd, seen_by_network
+from cliquesim.training.optimizers import build_optimizer
+from cliquesim.training.pixels import as_floats, resized
+from cliquesim.training.sampling import CliqueSampler
+from cliquesim.training.step_inputs import StepSource
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -59,101 +52,12 @@ SMALL: dict[str, Any] = {
 }
 
 
-def changes_of(changes: torch.Tensor) -> np.ndarray:
-    return changes.numpy().view(_cuda_kernels.FRAME_CHANGE)
-
-
-def gather(corpus, changes, out) -> None:
-    out.copy_(corpus[torch.from_numpy(changes_of(changes)["frame"].copy())])
-
-
-def augment_rows(
-    corpus, gathered, changes, steps, means, out, mean=0.0, scale=1.0, fades=False
-) -> None:
-    n, height, width, _ = out.shape
-    drawn = changes_of(changes)
-    assert means.shape == (n, 4)
-    assert corpus.shape[1] % 16 == 0
-    rows = corpus if gathered else corpus[torch.from_numpy(drawn["frame"].copy())]
-    frames = rows[:, : 3 * height * width].reshape(n, height, width, 3).permute(0, 3, 1, 2)
-    column = {name: torch.from_numpy(drawn[name].copy()) for name in drawn.dtype.names}
-    colour = column["colour"]
-    sample = AugmentationSample(
-        column["affine"].reshape(n, 2, 3),
-        colour[:, :3],
-        *(colour[:, i] for i in (3, 4, 5)),
-        column["erase"],
-        column["other"].long(),
-        column["ellipse"],
-    )
-    config = AugmentationConfig(
-        translation=float(steps.moves),
-        log_scale=0,
-        rotation=0,
-        brightness=float(steps.recolors),
-        background=float(steps.covers),
-        background_softness=steps.softness,
-        erasing=float(steps.erases),
-    )
-    images = (augment(as_floats(frames), sample, config) - mean) * scale
-    if fades:
-        images = fade_surroundings(images, column["extent"])
-    out.copy_(images.permute(0, 2, 3, 1))
-
-
-def gradient_channels(images, changes, window, floor, out) -> None:
-    channels = GradientFrontEnd(window, floor)(images.permute(0, 3, 1, 2))
-    extent = torch.from_numpy(changes_of(changes)["extent"].copy())
-    out.copy_(fade_surroundings(channels, extent).permute(0, 2, 3, 1))
-
-
-def adagrad(tensors, rate, epsilon) -> None:
-    for weights, gradient, sums, decay in tensors:
-        assert weights.stride() == gradient.stride() == sums.stride()
-        slope = gradient + decay * weights
-        sums.addcmul_(slope, slope)
-        weights -= rate * slope / (sums.sqrt() + epsilon)
-
-
-class Stream:
-    def __init__(self, device: object = None) -> None:
-        pass
-
-    def wait_stream(self, other: Stream) -> None:
-        pass
-
-
-class Replay:
-    """What a graph does: the captured operations again, on the buffers as they are."""
-
-    def __init__(self, step: CudaStep, n_cliques: int) -> None:
-        self.step, self.n_cliques, self.replays = step, n_cliques, 0
-
-    def replay(self) -> None:
-        self.replays += 1
-        self.step._compute(self.n_cliques)
-
-
 _real_capture = CudaStep._capture
-
-
-def capture(step: CudaStep, n_cliques: int) -> None:
-    step.graphs[n_cliques] = Replay(step, n_cliques)
 
 
 @pytest.fixture(autouse=True)
 def without_gpu(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(CudaStep, "_capture", capture)
-    monkeypatch.setattr(_cuda_kernels, "gather", gather)
-    monkeypatch.setattr(_cuda_kernels, "augment", augment_rows)
-    monkeypatch.setattr(_cuda_kernels, "gradient_channels", gradient_channels)
-    monkeypatch.setattr(_cuda_kernels, "adagrad", adagrad)
-    monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: 1 << 30)
-    monkeypatch.setattr(_cuda_inputs, "_pinned", lambda n: torch.zeros(n, dtype=torch.uint8))
+    training_stand_ins.install(monkeypatch)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -379,7 +283,11 @@ def test_two_steps_numbers_lie_apart_and_arrive_whole(toy) -> None:
     buffer = StepBuffer(16, CPU)
     buffer.write(0, first, 0.5, 0.25)
     buffer.write(1, second, 0.75, 0.125)
-    assert _cuda_kernels.FRAME_CHANGE.itemsize == 96
+    layout = _cuda_kernels.FRAME_CHANGE
+    fields = ("frame", "other", "affine", "colour", "ellipse", "erase", "extent")
+    assert layout.fields is not None
+    assert [layout.fields[name][1] for name in fields] == [0, 8, 16, 40, 64, 72, 88]
+    assert layout.itemsize == 96
     for step, inputs, rate in ((0, first, 0.5), (1, second, 0.75)):
         buffer.upload(step)
         assert float(buffer.rate) == rate
@@ -388,7 +296,7 @@ def test_two_steps_numbers_lie_apart_and_arrive_whole(toy) -> None:
         assert torch.equal(buffer.cliques[:4], inputs.cliques)
         assert torch.equal(buffer.same_sequence, inputs.same_sequence)
         assert torch.equal(buffer.ignored, inputs.ignored)
-        changes = changes_of(buffer.changes)
+        changes = training_stand_ins.changes_of(buffer.changes)
         np.testing.assert_array_equal(changes["frame"], inputs.frames)
         np.testing.assert_array_equal(changes["extent"], inputs.extent)
         np.testing.assert_array_equal(changes["colour"][:, 4], inputs.sample.contrast)

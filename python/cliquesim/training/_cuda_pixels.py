@@ -19,7 +19,7 @@ from cliquesim.training.pixels import resized
 
 # Of the device's free memory, for the frames; the rest is the network's.
 _SHARE = 0.7
-_BLOCK_BYTES = 256 << 20
+_BLOCK_BYTES = 64 << 20
 _ROW_ALIGNMENT = 16
 
 
