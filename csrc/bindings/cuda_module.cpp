@@ -64,4 +64,5 @@ PYBIND11_MODULE(_cuda, module) {
     cliquesim::bindings::register_cuda_hog(module);
     cliquesim::bindings::register_cuda_linkage(module);
     cliquesim::bindings::register_cuda_neighbors(module);
+    cliquesim::bindings::register_cuda_training(module);
 }

@@ -9,5 +9,6 @@ void register_cuda_batches(pybind11::module_& module);
 void register_cuda_hog(pybind11::module_& module);
 void register_cuda_linkage(pybind11::module_& module);
 void register_cuda_neighbors(pybind11::module_& module);
+void register_cuda_training(pybind11::module_& module);
 
 }  // namespace cliquesim::bindings

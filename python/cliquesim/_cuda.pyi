@@ -120,3 +120,59 @@ def kick_round(
     stream: int,
 ) -> None:
     """Kicks of a selection, many at a time; see `csrc/bindings/cuda_batches.cpp`."""
+# Rows of `corpus` are `stride` bytes, a multiple of 16; `changes` are those of
+# cliquesim.training._cuda_kernels.FRAME_CHANGE.
+def gather(
+    corpus: int, stride: int, changes: int, count: int, out: int, device: int, stream: int
+) -> None: ...
+def augment(
+    corpus: int,
+    stride: int,
+    gathered: bool,
+    changes: int,
+    count: int,
+    height: int,
+    width: int,
+    steps: tuple[bool, bool, bool, bool],  # moves, recolours, covers, erases
+    softness: float,
+    means: int,  # 4 float32 a frame
+    mean: float,
+    scale: float,
+    fades: bool,
+    out: int,
+    bfloat16: bool,
+    device: int,
+    stream: int,
+) -> None: ...
+def gradient_channels(
+    images: int,
+    changes: int,
+    count: int,
+    height: int,
+    width: int,
+    window: int,
+    floor: float,
+    out: int,
+    bfloat16: bool,
+    device: int,
+    stream: int,
+) -> None: ...
+def response_norm(
+    values: list[int],  # x, y; or x, dy, dx for the gradient
+    pixels: int,
+    channels: int,
+    share: float,
+    beta: float,
+    k: float,
+    rectifies: bool,
+    bfloat16: bool,
+    device: int,
+    stream: int,
+) -> None: ...
+def adagrad(
+    tensors: list[tuple[int, int, int, int, float]],  # weights, gradient, sums, count, decay
+    rate: int,
+    epsilon: float,
+    device: int,
+    stream: int,
+) -> None: ...

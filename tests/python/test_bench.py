@@ -60,6 +60,13 @@ def test_a_bench_on_a_gpu_says_that_there_is_none(script: str) -> None:
     assert "no GPU" in result.stderr
 
 
+@pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
+def test_training_on_a_gpu_says_that_there_is_none() -> None:
+    result = run("training_cuda.py")
+    assert result.returncode == 1
+    assert "no GPU" in result.stderr
+
+
 def test_hog(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     result = run("hog.py", "--quick", "--size", "40x48", "33x64", "--output", out)

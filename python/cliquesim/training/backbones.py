@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cliquesim import _core
 from cliquesim.errors import InputError
+from cliquesim.training._response_norm import local_response_norm
 from cliquesim.training.config import TrainingConfig
 
 
@@ -172,17 +173,20 @@ class CompactNet(nn.Module):
             previous, side = width, (side + 1) // 2
         self.convolutions = nn.Sequential(*stages)
         self.fc = nn.Linear(previous * side * side, embedding_dim)
-        self.default_layer = "fc"
+        self.default_layer = self.trained_layer = "fc"
         self.output_dim = embedding_dim
 
     def embed(
         self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
     ) -> Tensor:
         """Features (N, E) of a named layer; images (N, 3, S, S) in [0, 1]."""
+        return self.embed_seen(seen_by_network(self.front_end, images, extent), layer)
+
+    def embed_seen(self, x: Tensor, layer: str | None = None) -> Tensor:
+        """Features of what `seen_by_network` makes of images."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = seen_by_network(self.front_end, images, extent)
         x = self.convolutions(x).flatten(1)
-        return x if name == "conv" else self.fc(x)  # type: ignore[no-any-return]
+        return x if name == "conv" else self.fc(x)
 
     def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
         return self.embed(images, extent=extent)
@@ -217,7 +221,7 @@ class AlexNet(nn.Module):
         self.fc7 = nn.Linear(4096, 4096)
         self.fc8 = None if fc8_dim is None else nn.Linear(4096, fc8_dim)
         self.layers = ("fc6", "fc7") if fc8_dim is None else ("fc6", "fc7", "fc8")
-        self.default_layer = self.layers[-1]
+        self.default_layer = self.trained_layer = self.layers[-1]
         self.output_dim = 4096 if fc8_dim is None else fc8_dim
         self._initialise()
 
@@ -229,21 +233,24 @@ class AlexNet(nn.Module):
                 assert module.bias is not None
                 nn.init.constant_(module.bias, 0.0 if name in ("conv1", "conv3", "fc8") else 0.1)
 
-    def _normalise_and_pool(self, x: Tensor) -> Tensor:
+    def _rectify_normalise_and_pool(self, x: Tensor) -> Tensor:
         if self.lrn == "before_pool":
-            x = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
+            x = local_response_norm(x, alpha=1e-4, beta=0.75, k=1.0, rectifies=True)
             return F.max_pool2d(x, 3, stride=2)
-        x = F.max_pool2d(x, 3, stride=2)
-        return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
+        x = F.max_pool2d(F.relu(x), 3, stride=2)
+        return local_response_norm(x, alpha=1e-4, beta=0.75, k=1.0)
 
     def embed(
         self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
     ) -> Tensor:
         """Features (N, E) of a named layer; images (N, 3, 227, 227) in [0, 1]."""
+        return self.embed_seen(seen_by_network(self.front_end, images, extent), layer)
+
+    def embed_seen(self, x: Tensor, layer: str | None = None) -> Tensor:
+        """Features of what `seen_by_network` makes of images."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = seen_by_network(self.front_end, images, extent)
-        x = self._normalise_and_pool(F.relu(self.conv1(x)))
-        x = self._normalise_and_pool(F.relu(self.conv2(x)))
+        x = self._rectify_normalise_and_pool(self.conv1(x))
+        x = self._rectify_normalise_and_pool(self.conv2(x))
         x = F.relu(self.conv4(F.relu(self.conv3(x))))
         x = F.max_pool2d(F.relu(self.conv5(x)), 3, stride=2).flatten(1)
         x = F.dropout(F.relu(self.fc6(x)), 0.5, self.training)
@@ -299,20 +306,23 @@ class ExemplarNet(nn.Module):
             previous = width
         self.convolutions = nn.Sequential(*stages)
         self.fc = nn.Conv2d(previous, embedding_dim, patch_size >> (len(channels) - 1))
-        self.default_layer = "quadrants"
+        self.default_layer, self.trained_layer = "quadrants", "fc4"
         self.output_dim = embedding_dim
 
     def embed(
         self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
     ) -> Tensor:
         """Features of a named layer; images (N, 3, S, S) in [0, 1]."""
+        return self.embed_seen(seen_by_network(self.front_end, images, extent), layer)
+
+    def embed_seen(self, x: Tensor, layer: str | None = None) -> Tensor:
+        """Features of what `seen_by_network` makes of images."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = seen_by_network(self.front_end, images, extent)
         x = F.relu(self.fc(self.convolutions(x)))
         return F.adaptive_max_pool2d(x, 1 if name == "fc4" else 2).flatten(1)
 
     def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
-        return self.embed(images, "fc4", extent)
+        return self.embed(images, self.trained_layer, extent)
 
 
 Backbone = CompactNet | AlexNet | ExemplarNet

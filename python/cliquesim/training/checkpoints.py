@@ -93,13 +93,14 @@ def load_checkpoint(path: PathLike, state: TrainingState, fingerprint: str) -> N
     if state.average is not None:
         for name, value in state.average.tensors.items():
             value.copy_(tensors[f"average.{name}"])
+    counts_on_device = bool(state.optimizer.defaults.get("capturable"))
     for index, parameter in enumerate(_parameters(state.optimizer)):
         prefix = f"optimizer.{index}."
         saved = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         for name, value in saved.items():
             # The same strides as the parameter's, so that the next step adds in the same order.
             like = parameter if value.shape == parameter.shape else value
-            place = like.device if name != "step" else value.device
+            place = parameter.device if name != "step" or counts_on_device else value.device
             state.optimizer.state[parameter][name] = torch.empty_like(
                 like, dtype=value.dtype, device=place
             ).copy_(value)

@@ -13,6 +13,7 @@ from cliquesim._validation import as_count, as_extent
 from cliquesim.training.model import EmbeddingModel
 from cliquesim.training.pixels import (
     as_floats,
+    as_torch_device,
     check_frames,
     limited_threads,
     resized,
@@ -46,6 +47,8 @@ def embed(
         Embed the mirror images.
     layer
         A layer of the network; None takes the one that was trained.
+    device
+        Torch device.
     progress
         Called with the fraction that is done.
 
@@ -53,11 +56,13 @@ def embed(
     ------
     InputError
         Frames of another type or shape, an unknown layer.
+    RunError
+        CUDA is asked for and cannot be used; the message says why.
     """
     check_frames(frames)
     as_count(batch_size, "batch_size", 1)
     share = torch.from_numpy(as_extent(extent, len(frames)))
-    place = torch.device(device)
+    place = as_torch_device(device, "embedding")
     backbone = model.backbone.to(place).eval()
     dtype = resolve_precision(model.config.precision, place)
     blocks = []

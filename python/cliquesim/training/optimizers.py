@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cliquesim.training._fused_adagrad import FusedAdagrad
 from cliquesim.training.config import TrainingConfig
 
 
-def build_optimizer(config: TrainingConfig, modules: list[nn.Module]) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: TrainingConfig, modules: list[nn.Module], graph_safe: bool = False
+) -> torch.optim.Optimizer:
     """AdamW, AdaGrad (Sect. 3.1) or SGD with momentum (Eq. 8).
 
-    lambda of Eq. (7) applies to weights only, not to biases and norms.
+    lambda of Eq. (7) applies to weights only, not to biases and norms. With `graph_safe` a CUDA
+    graph can hold the step, once `lr` of each group is a tensor on the device.
     """
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
@@ -24,11 +29,25 @@ def build_optimizer(config: TrainingConfig, modules: list[nn.Module]) -> torch.o
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     rate = config.learning_rate
+    if graph_safe:
+        return _graph_safe(config, groups)
     if config.optimizer == "adagrad":
         return torch.optim.Adagrad(groups, lr=rate, eps=config.epsilon)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=rate)
+
+
+def _graph_safe(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    rate = config.learning_rate
+    if config.optimizer == "adagrad":
+        return FusedAdagrad(groups, rate, config.epsilon)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
+    # The first steps run without a graph on purpose.
+    optimizer._warned_capturable_if_run_uncaptured = True
+    return optimizer
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -54,14 +73,16 @@ class AveragedWeights:
         self._first = config.n_steps - quarter if config.averaging == "swa" else 0
         self.tensors = {name: value.detach().clone() for name, value in _state(module).items()}
 
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after step `step` (0-based)."""
+    def weight(self, step: int) -> float:
+        """Of the module as it is after step `step` (0-based)."""
         seen = step - self._first
         if self._config.averaging == "swa":
-            weight = 1.0 if seen <= 0 else 1.0 / (seen + 1)
-        else:
-            weight = max(1.0 - self._config.averaging_decay, 9.0 / (10.0 + seen))
+            return 1.0 if seen <= 0 else 1.0 / (seen + 1)
+        return max(1.0 - self._config.averaging_decay, 9.0 / (10.0 + seen))
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, weight: float | Tensor) -> None:
+        """Take in the module as it is, with a weight that may be a scalar on its device."""
         for name, value in _state(module).items():
             average = self.tensors[name]
             if average.is_floating_point():

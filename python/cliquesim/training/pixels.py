@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cliquesim._device import check_device
 from cliquesim.errors import InputError
 
 
@@ -22,6 +23,17 @@ def check_frames(frames: NDArray[Any]) -> None:
         raise InputError(
             f"frames must be uint8 of shape (N, H, W, 3), got {frames.dtype} {frames.shape}"
         )
+
+
+def as_torch_device(name: str, stage: str) -> torch.device:
+    """The device, with its index if it is a CUDA device; RunError where CUDA cannot be used."""
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    check_device("cuda", stage, ("cpu", "cuda"))
+    return torch.device(
+        "cuda", torch.cuda.current_device() if device.index is None else device.index
+    )
 
 
 def resized(frames: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:

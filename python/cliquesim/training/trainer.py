@@ -16,12 +16,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from cliquesim._files import PathLike
 from cliquesim._validation import as_extent
 from cliquesim.errors import InputError, RunError
-from cliquesim.training.augmentation import augment_frames, sample_augmentation
+from cliquesim.training._cuda_step import CudaStep, repeatable_convolutions
+from cliquesim.training.augmentation import augment_frames
 from cliquesim.training.checkpoints import (
     TrainingState,
     fingerprint,
@@ -33,15 +34,21 @@ from cliquesim.training.config import TrainingConfig
 from cliquesim.training.losses import CliqueHead, clique_loss
 from cliquesim.training.model import EmbeddingModel
 from cliquesim.training.optimizers import AveragedWeights, build_optimizer, learning_rate
-from cliquesim.training.pixels import check_frames, limited_threads, resized, resolve_precision
+from cliquesim.training.pixels import (
+    as_torch_device,
+    check_frames,
+    limited_threads,
+    resized,
+    resolve_precision,
+)
 from cliquesim.training.sampling import (
     CliqueSampler,
-    Draw,
     as_pool,
     batch_rows,
     labels_of_frames,
     step_seed,
 )
+from cliquesim.training.step_inputs import StepSource
 
 Progress = Callable[[int, int, float], object]
 
@@ -92,7 +99,8 @@ def train(
     Each step takes one batch x_b, draws frames from its cliques, changes them at random and
     makes one step on the loss. What a step draws depends on the seed and the step alone; a run
     that goes on from a checkpoint equals the uninterrupted one bit for bit (same machine, same
-    number of threads, CPU).
+    number of threads, CPU). With `device="cuda"` frames stay on the GPU, and a step is one CUDA
+    graph; see `cliquesim.training._cuda_step`.
 
     Parameters
     ----------
@@ -129,7 +137,7 @@ def train(
     InputError
         Arrays that do not fit together; a checkpoint of other settings or data.
     RunError
-        The loss became NaN or infinite.
+        The loss became NaN or infinite; CUDA is asked for and cannot be used.
     KeyboardInterrupt
         After Ctrl-C, when the step in progress is done and its checkpoint written.
 
@@ -151,9 +159,13 @@ def train(
     sampler = _build_sampler(membership, batches, category, frame, len(frames), config)
     sequence_of_row = labels_of_frames(sequence, frame, len(frames), "sequence")
     share = as_extent(extent, len(frames))
-    place = torch.device(device)
+    place = as_torch_device(device, "training")
     cuda = [place] if place.type == "cuda" else []
-    with limited_threads(num_threads), torch.random.fork_rng(devices=cuda):
+    with (
+        limited_threads(num_threads),
+        torch.random.fork_rng(devices=cuda),
+        repeatable_convolutions(),
+    ):
         trainer = _Trainer(
             frames, frame, flip, sequence_of_row, share, sampler, config, place, initial
         )
@@ -194,11 +206,9 @@ class _Trainer:
         device: torch.device,
         initial: EmbeddingModel | None,
     ) -> None:
-        self.frames, self.frame, self.flip, self.sequence = frames, frame, flip, sequence
-        self.extent = extent
-        self.sampler, self.config, self.device = sampler, config, device
+        self.frames, self.config, self.device = frames, config, device
+        self.source = StepSource(sampler, frame, flip, sequence, extent, config)
         self.dtype = resolve_precision(config.precision, device)
-        self.generator = torch.Generator()
         self.key = ""
         self.initial = initial
         self.model = EmbeddingModel.random(config)
@@ -213,24 +223,31 @@ class _Trainer:
             self.head = CliqueHead(sampler.n_cliques, backbone.output_dim).to(device)
             modules["head"] = self.head
         average = None if config.averaging == "none" else AveragedWeights(backbone, config)
-        optimizer = build_optimizer(config, list(modules.values()))
+        on_cuda = device.type == "cuda"
+        optimizer = build_optimizer(config, list(modules.values()), graph_safe=on_cuda)
         self.state = TrainingState(modules, optimizer, average, [])
+        self.cuda: CudaStep | None = None
+        if on_cuda:
+            self.cuda = CudaStep(
+                frames, self.source, self.state, backbone, self.head, device, self.dtype
+            )
 
     def identify(self, batches: Any) -> None:
         """Hash what the result depends on."""
         chosen = None if batches is None else batch_rows(batches)
         some = np.linspace(0, len(self.frames) - 1, min(len(self.frames), 64)).astype(np.int64)
-        member = self.sampler.membership
+        source = self.source
+        member = source.sampler.membership
         weights = [] if self.initial is None else list(self.initial.backbone.state_dict().items())
         self.key = fingerprint(
             self.config,
             {
                 "shape": np.array(self.frames.shape),
                 "frames": np.asarray(self.frames[some]),
-                "frame": self.frame,
-                "flip": self.flip,
-                "sequence": self.sequence,
-                "extent": self.extent,
+                "frame": source.frame,
+                "flip": source.flip,
+                "sequence": source.sequence,
+                "extent": source.extent,
                 "indptr": member.indptr,
                 "indices": member.indices,
                 "batches": None if chosen is None else chosen.indices.astype(np.int64),
@@ -262,54 +279,44 @@ class _Trainer:
         return TrainingResult(self.model, np.array(state.loss), resumed_from, seconds, precision)
 
     def step(self, step: int) -> None:
-        config, state = self.config, self.state
-        draw = self.sampler.draw(step)
-        extent = torch.from_numpy(self.extent[self.frame[draw.rows]])
-        images = self.images(draw, step, extent)
-        labels = torch.from_numpy(draw.labels).to(self.device)
-        cliques = torch.from_numpy(draw.cliques).to(self.device)
-        same_sequence, ignored = self.relations(draw)
-        torch.manual_seed(step_seed(config.seed, step, torch_stream=True))
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        backbone = state.modules["backbone"].train()
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            features = backbone(images, extent.to(self.device))
-        loss = clique_loss(
-            config, features.float(), self.head, cliques, labels, same_sequence, ignored
-        )
-        value = float(loss.detach())
+        self.state.modules["backbone"].train()
+        value = self._step(step) if self.cuda is None else self.cuda.run(step)
         if not math.isfinite(value):
             raise RunError(
                 f"the loss became {value} in step {step + 1}: lower learning_rate "
-                f"(now {config.learning_rate:g})"
+                f"(now {self.config.learning_rate:g})"
             )
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        if state.average is not None:
-            state.average.update(backbone, step)
-        state.loss.append(value)
+        self.state.loss.append(value)
 
-    def images(self, draw: Draw, step: int, extent: Tensor) -> Tensor:
-        """The frames of a step, changed at random."""
-        config = self.config
-        pixels = resized(self.frames[self.frame[draw.rows]], config.image_size, self.device)
-        self.generator.manual_seed(step_seed(config.seed, step))
-        flip = torch.from_numpy(self.flip[draw.rows])
-        sample = sample_augmentation(len(pixels), config.augmentation, self.generator, flip, extent)
-        return augment_frames(pixels, sample, config.augmentation)
-
-    def relations(self, draw: Draw) -> tuple[Tensor | None, Tensor | None]:
-        """Pairs of the same sequence, and pairs that count neither way (contrastive only)."""
-        if self.head is not None:
-            return None, None
-        ignored = torch.from_numpy(self.sampler.overlaps(draw)).to(self.device)
-        if self.sequence is None:
-            return None, ignored
-        of_row = self.sequence[draw.rows]
-        same = torch.from_numpy(of_row[:, None] == of_row[None, :])
-        return same.to(self.device), ignored
+    def _step(self, step: int) -> float:
+        """A step by torch's operations, anywhere; returns the loss."""
+        config, state = self.config, self.state
+        inputs = self.source.draw(step)
+        pixels = resized(self.frames[inputs.frames], config.image_size, self.device)
+        images = augment_frames(pixels, inputs.sample, config.augmentation)
+        inputs = inputs.to(self.device)
+        torch.manual_seed(step_seed(config.seed, step, torch_stream=True))
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features = self.model.backbone(images, inputs.extent)
+        loss = clique_loss(
+            config,
+            features.float(),
+            self.head,
+            inputs.cliques,
+            inputs.labels,
+            inputs.same_sequence,
+            inputs.ignored,
+        )
+        value = float(loss.detach())
+        if math.isfinite(value):
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            state.optimizer.step()
+            if state.average is not None:
+                state.average.update(self.model.backbone, state.average.weight(step))
+        return value
 
     def finish(self) -> None:
         """Put the averaged weights in place."""

@@ -1,0 +1,167 @@
+// The CUDA kernels of augmentation without their launches. Two may come first, a thread block per
+// frame, for means over whole frames: of the colours, and of what an erased rectangle is filled
+// with. Then every thread makes pixels from the corpus to what the network reads, at once.
+//
+// Nothing but the means is kept between: a pixel is sampled anew for each of them. A frame's bytes
+// come from the L2 cache after the first time.
+#pragma once
+
+#include <cstdint>
+
+#include "common/bfloat16.hpp"
+#include "common/host_device.hpp"
+#include "training/augment_pixel.hpp"
+
+namespace cliquesim::training {
+
+// Device pointers on the device, host pointers in the test.
+struct AugmentGrid {
+    const std::uint8_t* corpus;  // height x width x 3 bytes every `stride`
+    std::int64_t stride;
+    bool gathered;  // the corpus is the batch itself, in its order
+    const FrameChange* changes;
+    std::int64_t count;
+    std::int32_t height, width;
+    bool moves, recolours, covers, erases;
+    float softness;
+    float* colour_means;  // count, if recolours
+    float* erase_means;   // count x 3, if erases
+    float mean, scale;    // a pixel p is written as (p - mean) scale
+    bool fades;           // to 0 outside the subject
+
+    CLIQUESIM_HOST_DEVICE FrameView frame(std::int64_t index) const {
+        const std::int64_t position = gathered ? index : changes[index].frame;
+        return {corpus + position * stride, height, width};
+    }
+    CLIQUESIM_HOST_DEVICE std::int32_t pixels() const { return height * width; }
+};
+
+CLIQUESIM_HOST_DEVICE inline Rgb moved_pixel(const AugmentGrid& grid, std::int64_t index,
+                                             std::int32_t y, std::int32_t x) {
+    const float* affine = grid.changes[index].affine;
+    return grid.moves ? sampled_pixel(grid.frame(index), affine, y, x)
+                      : copied_pixel(grid.frame(index), affine[0] < 0, y, x);
+}
+
+CLIQUESIM_HOST_DEVICE inline Rgb coloured_pixel(const AugmentGrid& grid, std::int64_t index,
+                                                std::int32_t y, std::int32_t x) {
+    const Rgb pixel = moved_pixel(grid, index, y, x);
+    return grid.recolours
+               ? recoloured_pixel(pixel, grid.changes[index].colour, grid.colour_means[index])
+               : pixel;
+}
+
+CLIQUESIM_HOST_DEVICE inline Rgb covered_pixel(const AugmentGrid& grid, std::int64_t index,
+                                               std::int32_t y, std::int32_t x) {
+    const FrameChange& change = grid.changes[index];
+    const float own = grid.covers
+                          ? own_share(change.ellipse, grid.softness, pixel_centre(x, grid.width),
+                                      pixel_centre(y, grid.height))
+                          : 1.0F;
+    Rgb pixel{};
+    if (own > 0) pixel = coloured_pixel(grid, index, y, x);
+    if (own >= 1) return pixel;
+    const Rgb other = coloured_pixel(grid, change.other, y, x);
+    for (int c = 0; c < 3; ++c)
+        pixel.values[c] = own * pixel.values[c] + (1.0F - own) * other.values[c];
+    return pixel;
+}
+
+// --- means, a thread block per frame ---
+
+inline constexpr int mean_threads = 1024;  // at most, and a power of two
+
+struct MeanBuffer {
+    Rgb sums[mean_threads];
+};
+
+CLIQUESIM_HOST_DEVICE inline bool needs_erase_mean(const AugmentGrid& grid, std::int64_t index) {
+    const float* edges = grid.changes[index].erase;
+    return edges[0] <= edges[1] && edges[2] <= edges[3];
+}
+
+// Sums of every threads-th pixel.
+template <bool covered>
+CLIQUESIM_HOST_DEVICE void add_pixels(const AugmentGrid& grid, std::int64_t index, int thread,
+                                      int threads, MeanBuffer& buffer) {
+    Rgb sum{};
+    for (std::int32_t i = thread; i < grid.pixels(); i += threads) {
+        const std::int32_t y = i / grid.width, x = i % grid.width;
+        const Rgb pixel =
+            covered ? covered_pixel(grid, index, y, x) : moved_pixel(grid, index, y, x);
+        for (int c = 0; c < 3; ++c) sum.values[c] += pixel.values[c];
+    }
+    buffer.sums[thread] = sum;
+}
+
+// Phases with half = threads / 2, threads / 4, ..., 1: sums[0] becomes the sum of all.
+CLIQUESIM_HOST_DEVICE inline void fold_sums(int thread, int half, MeanBuffer& buffer) {
+    if (thread >= half) return;
+    for (int c = 0; c < 3; ++c)
+        buffer.sums[thread].values[c] += buffer.sums[thread + half].values[c];
+}
+
+template <bool covered>
+CLIQUESIM_HOST_DEVICE void write_means(const AugmentGrid& grid, std::int64_t index, int thread,
+                                       const MeanBuffer& buffer) {
+    if (thread != 0) return;
+    const auto pixels = static_cast<float>(grid.pixels());
+    float total = 0;
+    for (int c = 0; c < 3; ++c) {
+        const float sum = buffer.sums[0].values[c];
+        if (covered) grid.erase_means[3 * index + c] = sum / pixels;
+        total += grid.changes[index].colour[c] * sum;
+    }
+    if (!covered) grid.colour_means[index] = total / (3.0F * pixels);
+}
+
+// --- pixels ---
+
+// One thread: every frame_step-th frame from first_frame on, likewise for the pixels; to
+// count x height x width x 3 numbers.
+template <typename T>
+CLIQUESIM_HOST_DEVICE void augment_thread(const AugmentGrid& grid, T* out, std::int64_t first_frame,
+                                          std::int64_t frame_step, std::int64_t first_pixel,
+                                          std::int64_t pixel_step) {
+    for (std::int64_t index = first_frame; index < grid.count; index += frame_step) {
+        const FrameChange& change = grid.changes[index];
+        for (std::int64_t i = first_pixel; i < grid.pixels(); i += pixel_step) {
+            const std::int32_t at = static_cast<std::int32_t>(i);
+            const std::int32_t y = at / grid.width, x = at % grid.width;
+            const float across = pixel_centre(x, grid.width), down = pixel_centre(y, grid.height);
+            const bool erased = grid.erases && is_erased(change.erase, across, down);
+            Rgb pixel{};
+            if (!erased) pixel = covered_pixel(grid, index, y, x);
+            const float weight =
+                grid.fades ? fading(change.extent[0], across) * fading(change.extent[1], down)
+                           : 1.0F;
+            T* written = out + (index * grid.pixels() + i) * 3;
+            for (int c = 0; c < 3; ++c) {
+                const float value = erased ? grid.erase_means[3 * index + c] : pixel.values[c];
+                written[c] = from_float<T>((value - grid.mean) * grid.scale * weight);
+            }
+        }
+    }
+}
+
+// --- frames of a corpus in pinned host memory ---
+
+// Copies the frames of a batch in pieces of 16 bytes, each of which crosses the bus once.
+struct GatherGrid {
+    const Four<std::uint32_t>* corpus;
+    std::int64_t stride;  // pieces from frame to frame
+    const FrameChange* changes;
+    std::int64_t count;
+    Four<std::uint32_t>* out;  // count x stride
+};
+
+CLIQUESIM_HOST_DEVICE inline void gather_thread(const GatherGrid& grid, std::int64_t first_frame,
+                                                std::int64_t frame_step, std::int64_t first_piece,
+                                                std::int64_t piece_step) {
+    for (std::int64_t index = first_frame; index < grid.count; index += frame_step)
+        for (std::int64_t i = first_piece; i < grid.stride; i += piece_step)
+            grid.out[index * grid.stride + i] =
+                grid.corpus[grid.changes[index].frame * grid.stride + i];
+}
+
+}  // namespace cliquesim::training

@@ -1,0 +1,175 @@
+"""One training step on a CUDA device: its numbers up, one CUDA graph, its loss down."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cliquesim.training._cuda_inputs import StepBuffer
+from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
+from cliquesim.training.backbones import Backbone
+from cliquesim.training.checkpoints import TrainingState
+from cliquesim.training.losses import CliqueHead, clique_loss
+from cliquesim.training.optimizers import learning_rate
+from cliquesim.training.sampling import step_seed
+from cliquesim.training.step_inputs import StepInputs, StepSource
+
+# Steps without a graph before it is captured: torch and cuDNN set themselves up in them.
+_WARM_UP = 3
+# The softmax over a batch has as many columns as the batch has cliques; rarer numbers than these
+# go without a graph.
+_MOST_GRAPHS = 8
+
+
+class CudaStep:
+    """The step of a training whose network, loss and optimiser lie on `device`.
+
+    While the GPU works on a step, the numbers of the next are drawn. All work is on a stream of
+    its own, and is done when `run` returns.
+
+    Parameters
+    ----------
+    backbone, head
+        The modules of `state`.
+    dtype
+        Of the products.
+
+    Attributes
+    ----------
+    graphs
+        By number of cliques, or all under the batch's size where the loss does not depend on it.
+        Where one cannot be made, or there are too many, the same operations are launched one by
+        one.
+    """
+
+    def __init__(
+        self,
+        frames: NDArray[np.uint8],
+        source: StepSource,
+        state: TrainingState,
+        backbone: Backbone,
+        head: CliqueHead | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        config = source.config
+        self.config, self.source, self.state = config, source, state
+        self.backbone, self.head, self.dtype, self.device = backbone, head, dtype, device
+        self.buffer = StepBuffer(config.batch_size, device)
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.buffer.rate
+        self.input = NetworkInput(
+            CudaCorpus(frames, config.image_size, device),
+            backbone.front_end,
+            config.augmentation,
+            config.batch_size,
+            config.image_size,
+            dtype,
+            device,
+        )
+        self.loss = torch.zeros((), device=device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.graphs_wanted = True
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+        self._eager: Counter[int] = Counter()
+        self._next: tuple[int, StepInputs] | None = None
+
+    def run(self, step: int) -> float:
+        """Make step `step` and return its loss."""
+        inputs = self._prepare(step)
+        over_batch = self.head is not None and self.config.head == "batch"
+        n_cliques = len(inputs.cliques) if over_batch else self.config.batch_size
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            self.buffer.upload(step)
+            torch.manual_seed(step_seed(self.config.seed, step, torch_stream=True))
+            self._launch(n_cliques)
+        if step + 1 < self.config.n_steps:
+            self._prepare(step + 1)
+        with torch.cuda.stream(self.stream):
+            return float(self.loss)
+
+    def _prepare(self, step: int) -> StepInputs:
+        if self._next is None or self._next[0] != step:
+            inputs, average = self.source.draw(step), self.state.average
+            weight = 0.0 if average is None else average.weight(step)
+            self.buffer.write(step, inputs, learning_rate(self.config, step), weight)
+            self._next = step, inputs
+        return self._next[1]
+
+    def _launch(self, n_cliques: int) -> None:
+        if n_cliques in self.graphs:
+            self.graphs[n_cliques].replay()
+            return
+        self._compute(n_cliques)
+        self._eager[n_cliques] += 1
+        if (
+            self.graphs_wanted
+            and self._eager[n_cliques] >= _WARM_UP
+            and len(self.graphs) < _MOST_GRAPHS
+        ):
+            self._capture(n_cliques)
+
+    def _compute(self, n_cliques: int) -> None:
+        """From the buffer to new weights and `loss`, without waiting for the GPU."""
+        buffer, optimizer = self.buffer, self.state.optimizer
+        images = self.input.make(buffer.changes)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features = self.backbone.embed_seen(images, self.backbone.trained_layer)
+        loss = clique_loss(
+            self.config,
+            features.float(),
+            self.head,
+            buffer.cliques[:n_cliques],
+            buffer.labels,
+            *self._relations(),
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if self.state.average is not None:
+            self.state.average.update(self.backbone, buffer.average)
+        self.loss.copy_(loss.detach())
+
+    def _relations(self) -> tuple[Tensor | None, Tensor | None]:
+        same_sequence, ignored = self.source.relates
+        return (
+            self.buffer.same_sequence if same_sequence else None,
+            self.buffer.ignored if ignored else None,
+        )
+
+    def _capture(self, n_cliques: int) -> None:
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self.stream):
+                self._compute(n_cliques)
+        except RuntimeError as error:
+            warnings.warn(
+                f"training goes on without a CUDA graph, which could not be made: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self.state.optimizer.zero_grad(set_to_none=True)
+            self.graphs_wanted = False
+        else:
+            self.graphs[n_cliques] = graph
+
+
+@contextlib.contextmanager
+def repeatable_convolutions() -> Iterator[None]:
+    """Let cuDNN sum in a fixed order and choose without a stopwatch, so that a seed repeats."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before

@@ -1,0 +1,342 @@
+"""The CUDA way of a training step without a GPU, with plain stand-ins for CUDA and the kernels.
+
+The kernels' own arithmetic is tested in tests/cpp/test_training_cuda*.cpp.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+import training_stand_ins
+
+from cliquesim._device import cuda_status
+from cliquesim.errors import RunError
+from cliquesim.training import (
+    AugmentationConfig,
+    EmbeddingModel,
+    GradientFrontEnd,
+    TrainingConfig,
+    _cuda_kernels,
+    _cuda_pixels,
+    augment,
+    embed,
+    train,
+    trainer,
+)
+from cliquesim.training._cuda_inputs import StepBuffer
+from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
+from cliquesim.training._cuda_step import CudaStep
+from cliquesim.training._fused_adagrad import FusedAdagrad
+from cliquesim.training._response_norm import ResponseNorm, local_response_norm
+from cliquesim.training.backbones import RGBFrontEnd, seen_by_network
+from cliquesim.training.optimizers import build_optimizer
+from cliquesim.training.pixels import as_floats, resized
+from cliquesim.training.sampling import CliqueSampler
+from cliquesim.training.step_inputs import StepSource
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {
+    "image_size": 32,
+    "channels": (4, 8),
+    "embedding_dim": 16,
+    "batch_size": 16,
+    "images_per_clique": 4,
+    "cliques_per_batch": 4,
+    "precision": "float32",
+}
+
+
+_real_capture = CudaStep._capture
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch: pytest.MonkeyPatch):
+    training_stand_ins.install(monkeypatch)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    rng = np.random.default_rng(0)
+    # Some structure: noise of four pixels' width.
+    coarse = rng.integers(0, 256, (24, 10, 10, 3))
+    frames = np.kron(coarse, np.ones((1, 4, 4, 1))).astype(np.uint8)
+    membership = sp.csr_array(np.kron(np.eye(6), np.ones(4)))
+    pool = np.column_stack((np.arange(24), np.arange(24) % 3 == 0)).astype(int)
+    extent = rng.uniform(0.5, 1, (24, 2)).astype(np.float32)
+    return frames, membership, pool, np.arange(24) % 4, extent
+
+
+def make_trainer(toy, config: TrainingConfig, batches=None, cuda: bool = False):
+    frames, membership, pool, sequence, extent = toy
+    sampler = CliqueSampler(membership, batches, None, config)
+    one = trainer._Trainer(
+        frames,
+        pool[:, 0],
+        pool[:, 1].astype(bool),
+        sequence,
+        extent,
+        sampler,
+        config,
+        CPU,
+        None,
+    )
+    if cuda:
+        state, backbone = one.state, one.model.backbone
+        state.optimizer = build_optimizer(config, list(state.modules.values()), graph_safe=True)
+        one.cuda = CudaStep(frames, one.source, state, backbone, one.head, CPU, one.dtype)
+    return one
+
+
+def weights(result: trainer.TrainingResult) -> list[np.ndarray]:
+    return [value.numpy() for value in result.model.backbone.state_dict().values()]
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "loss": "softmax",
+        "front_end": "rgb",
+        "optimizer": "adagrad",
+        "averaging": "none",
+        "weight_decay": 0.01,
+        "learning_rate": 0.01,
+        "augmentation": AugmentationConfig.paper(),
+    },
+    "sgd": {"loss": "softmax", "head": "global", "optimizer": "sgd", "averaging": "swa"},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_training_is_that_of_torchs_operations(toy, name: str) -> None:
+    config = TrainingConfig(**SMALL, steps=9, **SETTINGS[name])
+    expected = make_trainer(toy, config).run(None, None)
+    one = make_trainer(toy, config, cuda=True)
+    found = one.run(None, None)
+    assert one.cuda is not None
+    assert [graph.replays for graph in one.cuda.graphs.values()] == [6]
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=2e-4)
+    for a, b in zip(weights(found), weights(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)
+
+
+def test_every_number_of_cliques_has_its_graph(toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = np.zeros((3, 6), bool)
+    batches[0, :2], batches[1, :3], batches[2, 2:] = True, True, True
+    config = TrainingConfig(
+        **{**SMALL, "images_per_clique": None}, steps=15, loss="softmax", checkpoint_every=100
+    )
+    expected = make_trainer(toy, config, batches).run(None, None).loss
+    one = make_trainer(toy, config, batches, cuda=True)
+    np.testing.assert_allclose(one.run(None, None).loss, expected, rtol=2e-4)
+    assert one.cuda is not None
+    assert {n: graph.replays for n, graph in one.cuda.graphs.items()} == {2: 2, 3: 2, 4: 2}
+    contrastive = make_trainer(toy, dataclasses.replace(config, loss="contrastive"), batches, True)
+    contrastive.run(None, None)
+    assert contrastive.cuda is not None
+    assert [graph.replays for graph in contrastive.cuda.graphs.values()] == [12]
+    without = make_trainer(toy, config, batches, cuda=True)
+    assert without.cuda is not None
+    without.cuda.graphs_wanted = False
+    np.testing.assert_array_equal(without.run(None, None).loss, one.state.loss)
+    assert not without.cuda.graphs
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_resumed_run_equals_the_uninterrupted_one(toy, tmp_path, name: str) -> None:
+    config = TrainingConfig(**SMALL, steps=9, checkpoint_every=5, **SETTINGS[name])
+    file = tmp_path / "checkpoint.safetensors"
+
+    def stop(step: int, total: int, loss: float) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    whole = make_trainer(toy, config, cuda=True).run(None, None)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(toy, config, cuda=True).run(file, stop)
+    resumed = make_trainer(toy, config, cuda=True).run(file, None)
+    assert resumed.resumed_from == 5
+    np.testing.assert_array_equal(resumed.loss, whole.loss)
+    for a, b in zip(weights(resumed), weights(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_checkpoint_goes_from_one_device_to_the_other(toy, tmp_path, name: str) -> None:
+    config = TrainingConfig(**SMALL, steps=9, checkpoint_every=5, **SETTINGS[name])
+    whole = make_trainer(toy, config).run(None, None)
+
+    def stop(step: int, total: int, loss: float) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    for first in (False, True):
+        file = tmp_path / f"{first}.safetensors"
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer(toy, config, cuda=first).run(file, stop)
+        resumed = make_trainer(toy, config, cuda=not first).run(file, None)
+        assert resumed.resumed_from == 5
+        np.testing.assert_allclose(resumed.loss, whole.loss, rtol=2e-4)
+
+
+def test_without_a_graph_training_goes_on_with_a_warning(toy, monkeypatch) -> None:
+    config = TrainingConfig(**SMALL, steps=8)
+    expected = make_trainer(toy, config, cuda=True).run(None, None).loss
+    monkeypatch.setattr(CudaStep, "_capture", _real_capture)
+
+    def refuse() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", refuse)
+    with pytest.warns(RuntimeWarning, match="without a CUDA graph.*not permitted") as warned:
+        found = make_trainer(toy, config, cuda=True).run(None, None).loss
+    assert len(warned) == 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_fused_adagrad_is_torchs_whatever_the_memory_format() -> None:
+    start = torch.randn(6, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+    ours, torchs = (start.clone().requires_grad_() for _ in range(2))
+    idle = torch.ones(3, requires_grad=True)
+    fused = FusedAdagrad([{"params": [ours, idle], "weight_decay": 0.1}], 0.05, 1e-4)
+    plain = torch.optim.Adagrad([torchs], lr=0.05, eps=1e-4, weight_decay=0.1)
+    for step in range(4):
+        gradient = torch.randn(6, 4, 3, 3)
+        if step % 2:
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        ours.grad, torchs.grad = gradient, gradient.clone()
+        fused.step()
+        plain.step()
+    torch.testing.assert_close(ours, torchs)
+    assert (idle == 1).all()
+
+
+def test_a_loss_without_value_stops_the_training(toy) -> None:
+    config = TrainingConfig(**SMALL, steps=200, loss="softmax", optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(RunError, match="lower learning_rate"):
+        make_trainer(toy, config, cuda=True).run(None, None)
+
+
+# --- pixels ---
+
+
+@pytest.mark.parametrize("front_end", [GradientFrontEnd(), RGBFrontEnd()])
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_the_networks_input_is_that_of_torch(toy, front_end, free, monkeypatch) -> None:
+    frames, membership, pool, sequence, extent = toy
+    pinned: list[torch.Tensor] = []
+    freed: list[torch.Tensor] = []
+    monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: free)
+    monkeypatch.setattr(_cuda_pixels, "_pin", pinned.append)
+    monkeypatch.setattr(_cuda_pixels, "_unpin", freed.append)
+    monkeypatch.setattr(_cuda_pixels, "_BLOCK_BYTES", 5 * frames[0].nbytes)
+    config = TrainingConfig(**SMALL, steps=1, augmentation=AugmentationConfig.paper())
+    source = StepSource(
+        CliqueSampler(membership, None, None, config),
+        pool[:, 0],
+        pool[:, 1].astype(bool),
+        sequence,
+        extent,
+        config,
+    )
+    inputs = source.draw(0)
+    buffer = StepBuffer(16, CPU)
+    buffer.write(0, inputs, 0.5, 0.25)
+    buffer.upload(0)
+    corpus = CudaCorpus(frames, 32, CPU)
+    assert corpus.on_device == bool(free)
+    network_input = NetworkInput(corpus, front_end, config.augmentation, 16, 32, torch.float32, CPU)
+    found = network_input.make(buffer.changes)
+    pixels = resized(frames[inputs.frames], 32, CPU)
+    images = augment(as_floats(pixels), inputs.sample, config.augmentation)
+    expected = seen_by_network(front_end, images, inputs.extent)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert len(pinned) == (0 if free else 1)
+    del network_input, corpus
+    assert [one.data_ptr() for one in freed] == [one.data_ptr() for one in pinned]
+
+
+def test_pinned_memory_that_is_not_there_is_named(toy, monkeypatch) -> None:
+    def refuse(pixels: torch.Tensor) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: 0)
+    monkeypatch.setattr(_cuda_pixels, "_pin", refuse)
+    with pytest.raises(RunError, match=r"0\.0 GiB of pinned memory for 24 frames"):
+        CudaCorpus(toy[0], 32, CPU)
+
+
+def test_two_steps_numbers_lie_apart_and_arrive_whole(toy) -> None:
+    config = TrainingConfig(**SMALL, steps=4)
+    one = make_trainer(toy, config)
+    first, second = one.source.draw(0), one.source.draw(1)
+    buffer = StepBuffer(16, CPU)
+    buffer.write(0, first, 0.5, 0.25)
+    buffer.write(1, second, 0.75, 0.125)
+    layout = _cuda_kernels.FRAME_CHANGE
+    fields = ("frame", "other", "affine", "colour", "ellipse", "erase", "extent")
+    assert layout.fields is not None
+    assert [layout.fields[name][1] for name in fields] == [0, 8, 16, 40, 64, 72, 88]
+    assert layout.itemsize == 96
+    for step, inputs, rate in ((0, first, 0.5), (1, second, 0.75)):
+        buffer.upload(step)
+        assert float(buffer.rate) == rate
+        assert float(buffer.average) == 0.125 * (2 - step)
+        assert torch.equal(buffer.labels, inputs.labels)
+        assert torch.equal(buffer.cliques[:4], inputs.cliques)
+        assert torch.equal(buffer.same_sequence, inputs.same_sequence)
+        assert torch.equal(buffer.ignored, inputs.ignored)
+        changes = training_stand_ins.changes_of(buffer.changes)
+        np.testing.assert_array_equal(changes["frame"], inputs.frames)
+        np.testing.assert_array_equal(changes["extent"], inputs.extent)
+        np.testing.assert_array_equal(changes["colour"][:, 4], inputs.sample.contrast)
+
+
+# --- local response normalisation ---
+
+
+@pytest.mark.parametrize("rectifies", [False, True])
+def test_response_norm_is_torchs_with_its_gradient(rectifies: bool) -> None:
+    x = torch.randn(3, 12, 5, 4, generator=torch.Generator().manual_seed(0)) * 20
+    above = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    ours, torchs = (x.clone().requires_grad_() for _ in range(2))
+    settings = (1e-2, 0.75, 1.5, rectifies)
+    found = ResponseNorm.apply(ours, *settings)
+    expected = local_response_norm(torchs, *settings)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    found.backward(above)
+    expected.backward(above)
+    torch.testing.assert_close(ours.grad, torchs.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_response_norm_passes_gradcheck() -> None:
+    for channels, rectifies in ((6, False), (6, True), (1, False)):
+        x = torch.randn(2, channels, 2, 3, dtype=torch.float64, requires_grad=True)
+        norm = functools.partial(_apply, rectifies=rectifies)
+        assert torch.autograd.gradcheck(norm, (x,))
+
+
+def _apply(x: torch.Tensor, rectifies: bool) -> torch.Tensor:
+    return ResponseNorm.apply(x, 0.5, 0.75, 1.0, rectifies)
+
+
+def test_cuda_without_a_gpu_is_refused_with_the_reason(toy) -> None:
+    available, reason = cuda_status()
+    if available:
+        pytest.skip("CUDA can be used here")
+    config = TrainingConfig(**SMALL, steps=1)
+    with pytest.raises(RunError, match="training cannot run with device='cuda'") as error:
+        train(toy[0], toy[1], config=config, device="cuda:0")
+    assert reason in str(error.value)
+    with pytest.raises(RunError, match="embedding cannot run with device='cuda'"):
+        embed(EmbeddingModel.random(config), toy[0], device="cuda")

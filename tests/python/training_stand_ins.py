@@ -1,0 +1,116 @@
+"""Stand-ins for CUDA and the kernels of training: torch's operations on the CPU's tensors."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+
+from cliquesim.training import (
+    AugmentationConfig,
+    GradientFrontEnd,
+    _cuda_inputs,
+    _cuda_kernels,
+    _cuda_pixels,
+    augment,
+)
+from cliquesim.training._cuda_step import CudaStep
+from cliquesim.training.augmentation import AugmentationSample
+from cliquesim.training.backbones import fade_surroundings
+from cliquesim.training.pixels import as_floats
+
+
+def changes_of(changes: torch.Tensor) -> np.ndarray:
+    return changes.numpy().view(_cuda_kernels.FRAME_CHANGE)
+
+
+def gather(corpus, changes, out) -> None:
+    out.copy_(corpus[torch.from_numpy(changes_of(changes)["frame"].copy())])
+
+
+def augment_rows(
+    corpus, gathered, changes, steps, means, out, mean=0.0, scale=1.0, fades=False
+) -> None:
+    n, height, width, _ = out.shape
+    drawn = changes_of(changes)
+    assert means.shape == (n, 4)
+    assert corpus.shape[1] % 16 == 0
+    rows = corpus if gathered else corpus[torch.from_numpy(drawn["frame"].copy())]
+    frames = rows[:, : 3 * height * width].reshape(n, height, width, 3).permute(0, 3, 1, 2)
+    column = {name: torch.from_numpy(drawn[name].copy()) for name in drawn.dtype.names}
+    colour = column["colour"]
+    sample = AugmentationSample(
+        column["affine"].reshape(n, 2, 3),
+        colour[:, :3],
+        *(colour[:, i] for i in (3, 4, 5)),
+        column["erase"],
+        column["other"].long(),
+        column["ellipse"],
+    )
+    config = AugmentationConfig(
+        translation=float(steps.moves),
+        log_scale=0,
+        rotation=0,
+        brightness=float(steps.recolors),
+        background=float(steps.covers),
+        background_softness=steps.softness,
+        erasing=float(steps.erases),
+    )
+    images = (augment(as_floats(frames), sample, config) - mean) * scale
+    if fades:
+        images = fade_surroundings(images, column["extent"])
+    out.copy_(images.permute(0, 2, 3, 1))
+
+
+def gradient_channels(images, changes, window, floor, out) -> None:
+    channels = GradientFrontEnd(window, floor)(images.permute(0, 3, 1, 2))
+    extent = torch.from_numpy(changes_of(changes)["extent"].copy())
+    out.copy_(fade_surroundings(channels, extent).permute(0, 2, 3, 1))
+
+
+def adagrad(tensors, rate, epsilon) -> None:
+    for weights, gradient, sums, decay in tensors:
+        assert weights.stride() == gradient.stride() == sums.stride()
+        slope = gradient + decay * weights
+        sums.addcmul_(slope, slope)
+        weights -= rate * slope / (sums.sqrt() + epsilon)
+
+
+class Stream:
+    def __init__(self, device: object = None) -> None:
+        pass
+
+    def wait_stream(self, other: Stream) -> None:
+        pass
+
+
+class Replay:
+    """What a graph does: the captured operations again, on the buffers as they are."""
+
+    def __init__(self, step: CudaStep, n_cliques: int) -> None:
+        self.step, self.n_cliques, self.replays = step, n_cliques, 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.step._compute(self.n_cliques)
+
+
+def capture(step: CudaStep, n_cliques: int) -> None:
+    step.graphs[n_cliques] = Replay(step, n_cliques)
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a `CudaStep` run on the CPU."""
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(CudaStep, "_capture", capture)
+    monkeypatch.setattr(_cuda_kernels, "gather", gather)
+    monkeypatch.setattr(_cuda_kernels, "augment", augment_rows)
+    monkeypatch.setattr(_cuda_kernels, "gradient_channels", gradient_channels)
+    monkeypatch.setattr(_cuda_kernels, "adagrad", adagrad)
+    monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: 1 << 30)
+    monkeypatch.setattr(_cuda_inputs, "_pinned", lambda n: torch.zeros(n, dtype=torch.uint8))
