@@ -120,6 +120,7 @@ def kick_round(
     stream: int,
 ) -> None:
     """Kicks of a selection, many at a time; see `csrc/bindings/cuda_batches.cpp`."""
+
 # Rows of `corpus` are `stride` bytes, a multiple of 16; `changes` are those of
 # cliquesim.training._cuda_kernels.FRAME_CHANGE.
 def gather(
