@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from _measure import provenance
 
 
 def main() -> None:
@@ -43,12 +42,9 @@ def main() -> None:
             print(json.dumps(results[-1]["mean_auc"]), file=sys.stderr)
     methods = results[0]["mean_auc"]
     report = {
-        "command": "python " + " ".join(sys.argv),
+        **provenance(("torch", "numpy", "scipy")),
         "mean_auc": {m: sum(r["mean_auc"][m] for r in results) / len(results) for m in methods},
         "runs": results,
-        "processors": os.cpu_count(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("torch", "numpy", "scipy")},
     }
     text = json.dumps(report, indent=2)
     print(text)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from _measure import at_least, provenance, table
-from cliquesim._device import cuda_status
+from _measure import at_least, table
+from _measure_cuda import cuda_provenance, repeated, require_gpu, speeds
 from cliquesim.training import TrainingConfig, backbones, trainer
 from cliquesim.training._response_norm import local_response_norm
 from cliquesim.training.optimizers import build_optimizer
-from hog_cuda import seconds
 
 BYTES_PER_WEIGHT = 20
 SETTLING_STEPS = 20
@@ -45,16 +43,13 @@ def main() -> int:
     parser.add_argument("--repeats", type=at_least(1), default=5)
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
-    available, reason = cuda_status()
-    if not available:
-        print(f"no GPU to measure on: {reason}", file=sys.stderr)
+    if not require_gpu():
         return 1
     config = TrainingConfig.paper(
         batch_size=options.batch, precision="bfloat16", steps=1_000_000_000
     )
     report = {
-        **provenance(("torch", "numpy")),
-        "gpu": torch.cuda.get_device_name(),
+        **cuda_provenance(),
         "frames": options.frames,
         "settings": config.to_dict(),
         **measure(config, options.frames, options.steps, options.repeats),
@@ -82,7 +77,7 @@ def measure(config: TrainingConfig, n: int, steps: int, repeats: int) -> dict[st
     with mock.patch.object(backbones, "local_response_norm", torch_response_norm):
         found["step by torch"] = per_step(by_torch.step, max(1, steps // 10), repeats)
     for name, body in parts(ours).items():
-        found[name] = seconds(body, 10 * repeats)["median"]
+        found[name] = repeated(body, 10 * repeats)["median"]
     return {
         "seconds": found,
         "images_per_second": config.batch_size / found["step"],
@@ -119,7 +114,7 @@ def per_step(step: Callable[[int], None], steps: int, repeats: int) -> float:
             done += 1
 
     some(SETTLING_STEPS)
-    return seconds(lambda: some(steps), repeats)["median"] / steps
+    return repeated(lambda: some(steps), repeats)["median"] / steps
 
 
 def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
@@ -165,18 +160,9 @@ def floor(config: TrainingConfig, one: trainer._Trainer) -> dict[str, float]:
     """Seconds of a step that arithmetic and memory alone take."""
     flops = config.batch_size * step_flops(one.model.backbone, config.image_size)
     weights = sum(p.numel() for p in one.model.backbone.parameters())
-    a = torch.randn((8192, 8192), device="cuda", dtype=torch.bfloat16)
-    speed = 2 * 8192**3 / seconds(lambda: torch.matmul(a, a), 5)["min"]
-    source = torch.empty(1 << 28, device="cuda")
-    target = torch.empty_like(source)
-    bandwidth = 8 * len(source) / seconds(lambda: target.copy_(source), 5)["min"]
-    return {
-        "flops": flops,
-        "weights": weights,
-        "product_flops_per_second": speed,
-        "bytes_per_second": bandwidth,
-        "seconds": flops / speed + BYTES_PER_WEIGHT * weights / bandwidth,
-    }
+    speed = speeds(("bfloat16",))
+    seconds = flops / speed["bfloat16_flops"] + BYTES_PER_WEIGHT * weights / speed["copy_bytes"]
+    return {"flops": flops, "weights": weights, **speed, "seconds": seconds}
 
 
 def step_flops(backbone: nn.Module, size: int) -> int:
@@ -203,7 +189,7 @@ def show(report: dict[str, Any]) -> str:
     rows = [[name, f"{1e3 * one:.3f}"] for name, one in report["seconds"].items()]
     return "\n".join(
         [
-            f"{report['gpu']}, batches of {report['settings']['batch_size']}",
+            f"{report['machine']['gpu']}, batches of {report['settings']['batch_size']}",
             table(("what", "ms"), rows, left=1),
             f"{report['images_per_second']:,.0f} images/s; floor of a step "
             f"{1e3 * report['floor']['seconds']:.3f} ms, this / floor {report['floor_ratio']:.2f}",

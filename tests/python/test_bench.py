@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_corpus import SMALL, write_figures, write_labels
@@ -16,6 +17,12 @@ from cliquesim._device import cuda_status
 BENCH = Path(__file__).parents[2] / "bench"
 
 pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="benchmarks are in the repository only")
+
+
+def settings(changes: dict[str, Any]) -> list[str]:
+    """Changes of the default as words of the command line."""
+    words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    return [word.replace("(", "[").replace(",)", "]").replace(")", "]") for word in words]
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -52,19 +59,24 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
 @pytest.mark.parametrize(
-    "script", ["hog_cuda.py", "linkage_cuda.py", "neighbors_cuda.py", "batches_cuda.py"]
+    "script",
+    [f"{stage}_cuda.py" for stage in ("hog", "linkage", "neighbors", "batches", "training")],
 )
-def test_a_bench_on_a_gpu_says_that_there_is_none(script: str) -> None:
-    result = run(script)
+def test_a_bench_on_a_gpu_says_that_there_is_none(stage: str) -> None:
+    result = run(f"{stage}_cuda.py")
     assert result.returncode == 1
     assert "no GPU" in result.stderr
 
 
-@pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
-def test_training_on_a_gpu_says_that_there_is_none() -> None:
-    result = run("training_cuda.py")
-    assert result.returncode == 1
-    assert "no GPU" in result.stderr
+def test_a_whole_fit(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    words = settings({**SMALL, "max_rounds": 3, "cliques_per_batch": 3})
+    result = run("fit_cuda.py", "--device", "cpu", "--frames", 600, *words, "--output", out)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert (report["frames"], report["summary"]["frames"]) == (600, 600)
+    assert {f"round-{n}/training" for n in (1, 2, 3)} < set(report["stages"])
+    assert report["seconds"] > sum(one["seconds"] for one in report["stages"].values()) > 0
 
 
 def test_hog(tmp_path: Path) -> None:
@@ -116,8 +128,7 @@ def test_student(tmp_path: Path) -> None:
         "training.steps": 4,
         "training.temperature": 0.07,
     }
-    words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
-    words = [word.replace("(", "[").replace(",)", "]").replace(")", "]") for word in words]
+    words = settings(changes)
     arguments = ("--frames", frames, "--labels", labels, "--seeds", 0, 1, *words)
     arguments += (
         "--factors",
