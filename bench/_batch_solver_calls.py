@@ -102,8 +102,8 @@ def others(
     lambdas: tuple[float, float, float],
 ) -> Request:
     """Solvers that the package has no use for: given the same presolve as the others."""
-    from cliquesim.batches.problem import as_problem
-    from cliquesim.batches.relaxed import StepSettings, grad_v, relaxed_objective
+    from cliquesim.batches.problem import StepSettings, as_problem
+    from cliquesim.batches.relaxed import grad_v, relaxed_objective
 
     problem = as_problem(C, S, 1 / 16)
     linear = grad_v(X, problem.similarity, lambdas[2])

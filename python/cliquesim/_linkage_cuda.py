@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cliquesim._device import out_of_memory
 from cliquesim._matrix_cuda import device_of, full_precision
+from cliquesim._validation import condensed_observations
 from cliquesim.errors import InputError
 
 # Distances that are made, uploaded or checked at a time.
@@ -92,8 +93,6 @@ def _memory(n: int, dtype: torch.dtype, in_place: bool, limit: int | None) -> in
 
 def observations(source: Any, precomputed: bool) -> int:
     """How many observations y has; its shape must be right."""
-    from cliquesim.linkage import condensed_observations
-
     if source.ndim not in (1, 2):
         kind = "precomputed y must be 1-D condensed or 2-D square"
         if not precomputed:

@@ -100,3 +100,13 @@ def as_extent(extent: ArrayLike | None, n: int) -> NDArray[np.float32]:
         row = int(np.argmax(bad))
         raise InputError(f"extent must be in (0, 1], got {array[row].tolist()} in row {row}")
     return array
+
+
+def condensed_observations(size: int) -> int:
+    """n, of n (n - 1) / 2 distances."""
+    n = (1 + math.isqrt(1 + 8 * size)) // 2
+    if n * (n - 1) // 2 != size:
+        raise InputError(
+            f"y has {size} entries, which is not n (n - 1) / 2 for any number n of observations"
+        )
+    return n

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,13 @@ from scipy import sparse
 
 from cliquesim import _core
 from cliquesim._device import check_device
-from cliquesim._validation import as_choice, as_count, as_matrix, as_threads
+from cliquesim._validation import (
+    as_choice,
+    as_count,
+    as_matrix,
+    as_threads,
+    condensed_observations,
+)
 from cliquesim.errors import InputError
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "correlation", "dot")
@@ -373,16 +378,6 @@ def _as_vectors(y: Any, metric: str) -> NDArray[Any]:
     if metric in ("cosine", "correlation"):
         _check_directions(vectors, metric)
     return vectors
-
-
-def condensed_observations(size: int) -> int:
-    """n, of n (n - 1) / 2 distances."""
-    n = (1 + math.isqrt(1 + 8 * size)) // 2
-    if n * (n - 1) // 2 != size:
-        raise InputError(
-            f"y has {size} entries, which is not n (n - 1) / 2 for any number n of observations"
-        )
-    return n
 
 
 def _check_directions(vectors: NDArray[Any], metric: str) -> None:

@@ -12,8 +12,8 @@ from batch_instances import Reference, instance, relaxed_instance
 import cliquesim as cs
 from cliquesim.batches import cone_solvers
 from cliquesim.batches.cone_model import cone_model
-from cliquesim.batches.problem import as_problem
-from cliquesim.batches.relaxed import StepSettings, grad_v
+from cliquesim.batches.problem import StepSettings, as_problem
+from cliquesim.batches.relaxed import grad_v
 from cliquesim.doctor import diagnose
 
 CASES = [

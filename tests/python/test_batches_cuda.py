@@ -13,8 +13,8 @@ from cliquesim import _core
 from cliquesim._device import cuda_status
 from cliquesim.batches import _kicks_cuda, _newton_cuda, _relaxed_cuda, relaxed
 from cliquesim.batches._coverage_cuda import Rows, RowSums, cliques_of_samples, overlaps
-from cliquesim.batches.problem import BatchProblem, as_problem
-from cliquesim.batches.relaxed import StepSettings, grad_v, solve_step
+from cliquesim.batches.problem import BatchProblem, StepSettings, as_problem
+from cliquesim.batches.relaxed import grad_v, solve_step
 from cliquesim.batches.result import RelaxedSolution
 from cliquesim.batches.search import DiscreteSearch
 from cliquesim.errors import InputError, RunError

@@ -16,8 +16,7 @@ import torch
 
 from cliquesim.batches._coverage_cuda import n_overlaps
 from cliquesim.batches._newton_cuda import DenseNewton, Evaluation, RelaxedObjective
-from cliquesim.batches.problem import BatchProblem, Float
-from cliquesim.batches.relaxed import StepSettings
+from cliquesim.batches.problem import BatchProblem, Float, StepSettings
 from cliquesim.batches.result import RelaxedSolution
 from cliquesim.errors import RunError
 

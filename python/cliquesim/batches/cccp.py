@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cliquesim.batches.problem import BatchProblem, Float
-from cliquesim.batches.relaxed import StepSettings, grad_v, solve_step
+from cliquesim.batches.problem import BatchProblem, Float, StepSettings
+from cliquesim.batches.relaxed import grad_v, solve_step
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, sparse
 
-from cliquesim.batches.problem import BatchProblem, Float
-from cliquesim.batches.relaxed import StepSettings
+from cliquesim.batches.problem import BatchProblem, Float, StepSettings
 
 _DROPPED = 1e-14  # eigenvalues of S' below this share of the largest are rounding errors
 

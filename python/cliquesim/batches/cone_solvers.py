@@ -9,8 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from cliquesim.batches.cone_model import ConeModel, cone_model
-from cliquesim.batches.problem import BatchProblem, Float
-from cliquesim.batches.relaxed import StepSettings
+from cliquesim.batches.problem import BatchProblem, Float, StepSettings
 from cliquesim.batches.result import RelaxedSolution
 from cliquesim.errors import MissingExtraError, RunError
 

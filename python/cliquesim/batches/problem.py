@@ -173,3 +173,17 @@ def default_lambda(problem: BatchProblem, cliques_per_batch: int) -> float:
         sigma = float(np.abs(S).max()) or 1.0
     mean_size = max(float(problem.clique_sizes.mean()), 1.0)
     return 2.0 * max(cliques_per_batch - 1, 1) * sigma / mean_size
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How one CCCP step is solved."""
+
+    lambda1: float
+    lambda2: float
+    smoothing: float
+    tol: float = 1e-8
+    max_iterations: int = 200
+    solver: str = "native"
+    num_threads: int = 0
+    device: str = "cpu"

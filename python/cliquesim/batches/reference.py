@@ -14,8 +14,7 @@ from scipy import sparse
 
 from cliquesim.batches.cone_model import membership_matrix
 from cliquesim.batches.cone_solvers import solve_clarabel, solve_mosek
-from cliquesim.batches.problem import BatchProblem, Float
-from cliquesim.batches.relaxed import StepSettings
+from cliquesim.batches.problem import BatchProblem, Float, StepSettings
 from cliquesim.batches.result import RelaxedSolution
 from cliquesim.errors import MissingExtraError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from cliquesim._validation import as_choice, as_count, as_matrix, as_real, as_th
 from cliquesim.batches.problem import (
     BatchProblem,
     Float,
+    StepSettings,
     as_problem,
     as_weight,
     is_positive_semidefinite,
@@ -24,20 +24,6 @@ from cliquesim.batches.result import RelaxedSolution
 from cliquesim.errors import InputError
 
 SOLVERS = ("native", "ipopt", "clarabel", "mosek")
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """How one CCCP step is solved."""
-
-    lambda1: float
-    lambda2: float
-    smoothing: float
-    tol: float = 1e-8
-    max_iterations: int = 200
-    solver: str = "native"
-    num_threads: int = 0
-    device: str = "cpu"
 
 
 def grad_v(X: Float, similarity: Float, lambda3: float) -> Float:

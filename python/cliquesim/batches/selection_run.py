@@ -16,9 +16,8 @@ from cliquesim.batches.cccp import (
     noisy_start,
     run_cccp,
 )
-from cliquesim.batches.problem import Float, Int, make_positive_semidefinite
+from cliquesim.batches.problem import Float, Int, StepSettings, make_positive_semidefinite
 from cliquesim.batches.quality import batch_quality
-from cliquesim.batches.relaxed import StepSettings
 from cliquesim.batches.result import BatchSelection
 from cliquesim.batches.search import DiscreteSearch, SearchResult
 
