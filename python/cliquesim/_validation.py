@@ -100,3 +100,15 @@ def as_extent(extent: ArrayLike | None, n: int) -> NDArray[np.float32]:
         row = int(np.argmax(bad))
         raise InputError(f"extent must be in (0, 1], got {array[row].tolist()} in row {row}")
     return array
+
+
+def as_output(out: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """`out` as an array, if a kernel can write float32 of this shape there."""
+    array: NDArray[Any] = np.asarray(out)
+    if array.dtype != np.float32 or array.shape != shape:
+        raise InputError(
+            f"out must be float32 with shape {shape}, got {array.dtype} with shape {array.shape}"
+        )
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise InputError("out must be C-contiguous and writeable")
+    return array
