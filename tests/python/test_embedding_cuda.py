@@ -60,6 +60,7 @@ def test_features_are_the_cpus(front_end: str, backbone: str, flip: bool, batch_
         assert seen[-1] == 1.0
         tensor: Any = embed(model, torch.from_numpy(frames), **settings, device="cuda")  # type: ignore[arg-type]
         assert isinstance(tensor, torch.Tensor)
+        assert not tensor.is_inference()
         np.testing.assert_allclose(tensor.numpy(), expected, **CLOSE)
 
 

@@ -186,6 +186,29 @@ def test_layouts_files_and_out(
         whitening.transform(torch.from_numpy(X), out=phi)  # type: ignore[arg-type]
 
 
+def test_mapped_files_do_not_stay_in_memory(
+    without_gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) * 1024
+
+    monkeypatch.setattr(_whitening_cuda, "_BLOCK_BYTES", 1 << 20)
+    np.save(tmp_path / "x.npy", correlated(18, 60_000, 100))  # 24 MB
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    out = np.lib.format.open_memmap(
+        tmp_path / "phi.npy", mode="w+", dtype=np.float32, shape=mapped.shape
+    )
+    # torch's own files come into memory with its first product.
+    whitening = cs.Whitening(shrinkage=1.0, device="cuda").fit(np.array(mapped[:2000]))
+    before = resident()
+    peaks: list[int] = []
+    whitening.fit(mapped, progress=lambda _: peaks.append(resident()))
+    whitening.transform(mapped, lambda _: peaks.append(resident()), out)
+    assert len(peaks) > 40
+    assert max(peaks) - before < 8 << 20
+
+
 def test_bad_tensors_are_refused(without_gpu: None) -> None:
     X = torch.zeros(4, 6, dtype=torch.complex64)
     with pytest.raises(InputError, match=r"real numbers, got dtype torch\.complex64"):

@@ -159,7 +159,8 @@ def _add_products(centred: torch.Tensor, scatter: torch.Tensor) -> None:
     """scatter += C^T C, from the panels on the diagonal downwards."""
     for columns in _slices(len(scatter), _PANEL):
         first = columns.start
-        scatter[first:, columns] += centred[:, first:].T @ centred[:, columns]
+        # add_, as += would also assign the view to itself.
+        scatter[first:, columns].add_(centred[:, first:].T @ centred[:, columns])
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

@@ -70,7 +70,8 @@ def embed(
     backbone = model.backbone.to(place).eval()
     dtype = resolve_precision(model.config.precision, place)
     if torch.device(device).type == "cuda":
-        with limited_threads(num_threads), torch.inference_mode(), torch.cuda.device(place):
+        # Not in inference mode: a tensor that comes back may be used in a training.
+        with limited_threads(num_threads), torch.no_grad(), torch.cuda.device(place):
             # A tensor in, a tensor out: the annotation describes arrays.
             found: NDArray[np.float32] = _embed_on_cuda(
                 backbone, frames, share.numpy(), flip, layer, batch_size, place, dtype, progress
