@@ -70,6 +70,11 @@ def out_of_memory(what: str, need: int, device: torch.device, advice: str = "") 
     return RunError(f"{what} {need} bytes of device memory, and {free} are free{advice}")
 
 
+def on_cuda(values: Any) -> bool:
+    """Whether `values` is a tensor on a CUDA device."""
+    return bool(getattr(values, "is_cuda", False))
+
+
 def to_host(values: Any) -> Any:
     """`values`, or the NumPy array of a torch tensor."""
     torch = sys.modules.get("torch")

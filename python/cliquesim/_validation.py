@@ -110,3 +110,15 @@ def condensed_observations(size: int) -> int:
             f"y has {size} entries, which is not n (n - 1) / 2 for any number n of observations"
         )
     return n
+
+
+def as_output(out: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """`out` as an array, if a kernel can write float32 of this shape there."""
+    array: NDArray[Any] = np.asarray(out)
+    if array.dtype != np.float32 or array.shape != shape:
+        raise InputError(
+            f"out must be float32 with shape {shape}, got {array.dtype} with shape {array.shape}"
+        )
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise InputError("out must be C-contiguous and writeable")
+    return array

@@ -58,7 +58,9 @@ def test_linkage_of_a_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(cuda_status()[0], reason="CUDA can be used here")
-@pytest.mark.parametrize("stage", ["hog", "linkage", "neighbors", "batches", "training", "fit"])
+@pytest.mark.parametrize(
+    "stage", ["hog", "whitening", "linkage", "neighbors", "batches", "training", "fit"]
+)
 def test_a_bench_on_a_gpu_says_that_there_is_none(stage: str) -> None:
     result = run(f"{stage}_cuda.py")
     assert result.returncode == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ from cliquesim import _core
 from cliquesim._mapped import release
 from cliquesim.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+
 Progress = Callable[[float], object] | None
+Rows: TypeAlias = "NDArray[Any] | torch.Tensor"
 
 _CHUNK_BYTES = 1 << 27
 # A squared pivot this far below the mean eigenvalue is rounding error of float32 products, as is an
@@ -39,6 +43,13 @@ def float32_chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float3
         release(array[: start + step])  # a fault may bring back what lies before
 
 
+def float32_rows(rows: Rows) -> NDArray[np.float32]:
+    """Few rows of an array or of a tensor, on the host."""
+    array = rows if isinstance(rows, np.ndarray) else rows.float().cpu().numpy()
+    with np.errstate(all="ignore"):  # what is not finite is refused elsewhere
+        return np.asarray(array, dtype=np.float32)
+
+
 def check_row(broken: int, start: int, chunk: NDArray[np.float32]) -> None:
     """Raise InputError that names the row that a kernel found to be not finite; -1 for none."""
     if broken >= 0:
@@ -49,10 +60,10 @@ def check_row(broken: int, start: int, chunk: NDArray[np.float32]) -> None:
 class Moments:
     """Sums over rows about a fixed vector near the mean, where float32 products lose nothing."""
 
-    def __init__(self, array: NDArray[Any]) -> None:
+    def __init__(self, array: Rows) -> None:
         self.n_rows = 0
+        first = float32_rows(array[:1024])
         with np.errstate(all="ignore"):  # rows that are not finite are refused by `add`
-            first = np.asarray(array[:1024], dtype=np.float32)
             self._shift: NDArray[np.float32] = first.mean(axis=0, dtype=np.float64).astype(
                 np.float32
             )
@@ -69,6 +80,14 @@ class Moments:
             )
             check_row(broken, start, chunk)
         self.n_rows += len(array)
+
+    def add_on_cuda(self, rows: Rows, progress: Progress) -> None:
+        """`add`, on the device where the rows are, or on the current CUDA device."""
+        from cliquesim.features import _whitening_cuda
+
+        device = _whitening_cuda.device_of(rows)
+        _whitening_cuda.add_moments(rows, self._shift, self._sum, self._scatter, device, progress)
+        self.n_rows += len(rows)
 
     def estimate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean (D,) and sample covariance (D, D), normalised by n - 1."""

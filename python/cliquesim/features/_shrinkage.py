@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquesim import _core
+from cliquesim.features._moments import Rows, float32_rows
 
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 FLOOR = 3.0
@@ -56,7 +57,7 @@ class StretchSample:
         self._stretches: list[_Stretch] = []
         self.has_groups = False
 
-    def add(self, X: NDArray[np.generic], groups: NDArray[np.int64] | None) -> None:
+    def add(self, X: Rows, groups: NDArray[np.int64] | None) -> None:
         """Take stretches of X (N, D); without groups all rows count as one sequence."""
         self.has_groups = groups is not None
         label = np.zeros(len(X), np.int64) if groups is None else groups
@@ -78,7 +79,7 @@ class StretchSample:
             if k < 0:
                 kept.append(old[priority])
             else:
-                rows = np.array(X[bounds[k] : bounds[k + 1]], dtype=np.float32)
+                rows = np.array(float32_rows(X[bounds[k] : bounds[k + 1]]))
                 kept.append(_Stretch(priority, int(label[bounds[k]]), rows))
         self._stretches = kept
 

@@ -107,7 +107,7 @@ class HogLda:
     cell_size : HOG cell in pixels.
     estimator, shrinkage : of `Whitening`.
     num_threads : None for all processors.
-    device : "cpu" or "cuda", where HOG is computed.
+    device : "cpu" or "cuda", where HOG and whitening are computed.
     """
 
     def __init__(
@@ -124,7 +124,11 @@ class HogLda:
         self.num_threads = num_threads
         self.device = device
         self.scales = [
-            Scale(side, margin, Whitening(estimator, shrinkage, num_threads=num_threads))
+            Scale(
+                side,
+                margin,
+                Whitening(estimator, shrinkage, num_threads=num_threads, device=device),
+            )
             for side, margin in zip(sides, margins, strict=True)
         ]
 
@@ -289,7 +293,7 @@ class HogLda:
             except (OSError, SafetensorError) as error:
                 raise InputError(f"{path}: not a readable safetensors file ({error})") from error
             whitening = Whitening.from_state({**scale["whitening"], **arrays})
-            whitening.num_threads = num_threads
+            whitening.set_params(num_threads=num_threads, device=device)
             self.scales.append(
                 Scale(int(scale["side"]), float(scale["margin"]), whitening, scale["weight"])
             )

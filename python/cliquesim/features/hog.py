@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cliquesim import _core
 from cliquesim._device import check_device
 from cliquesim._mapped import is_mapped, release
-from cliquesim._validation import as_count, as_threads
+from cliquesim._validation import as_count, as_output, as_threads
 from cliquesim.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def hog(
         return result  # type: ignore[no-any-return]
     frames = _as_frames(np.asarray(images))
     shape = _features_shape(frames, cell_size)
-    features = np.empty(shape, np.float32) if out is None else _check_out(out, shape)
+    features = np.empty(shape, np.float32) if out is None else as_output(out, shape)
     if device == "cuda":
         from cliquesim.features._hog_cuda import hog_of_array
 
@@ -150,17 +150,6 @@ def _as_frames(images: Any) -> Any:
         "images must have shape (N, H, W, 3), RGB, or (N, H, W), grey; got shape "
         f"{tuple(images.shape)} (one frame is images[np.newaxis])"
     )
-
-
-def _check_out(out: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    array: NDArray[Any] = np.asarray(out)
-    if array.dtype != np.float32 or array.shape != shape:
-        raise InputError(
-            f"out must be float32 with shape {shape}, got {array.dtype} with shape {array.shape}"
-        )
-    if not (array.flags.c_contiguous and array.flags.writeable):
-        raise InputError("out must be C-contiguous and writeable")
-    return array
 
 
 def _chunks(frames: NDArray[np.uint8], features: NDArray[np.float32]) -> Iterator[tuple[int, int]]:

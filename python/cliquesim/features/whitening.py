@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliquesim import _core
-from cliquesim._validation import as_choice, as_count, as_groups, as_real, as_threads
+from cliquesim._device import check_device, on_cuda
+from cliquesim._mapped import release
+from cliquesim._validation import as_choice, as_count, as_groups, as_output, as_real, as_threads
 from cliquesim.errors import InputError
 from cliquesim.features._moments import (
     Moments,
@@ -28,7 +30,8 @@ from cliquesim.features._shrinkage import (
     time_direction,
 )
 
-_PARAMETERS = ("estimator", "shrinkage", "common_mean", "n_components", "num_threads")
+_PARAMETERS = ("estimator", "shrinkage", "common_mean", "n_components", "num_threads", "device")
+_HERE = {"num_threads": None, "device": "cpu"}  # of this machine, not of a stored whitening
 _FITTED = (
     "mean_",
     "covariance_",
@@ -69,6 +72,11 @@ class Whitening:
         without the weakest directions. lambda is chosen for all directions.
     num_threads : int, optional
         All processors of this process by default; results do not depend on it.
+    device : {"cpu", "cuda"}
+        With "cuda", moments and projection are made there, in products without TF32: arrays go
+        there in blocks, and `transform` of a CUDA tensor gives a tensor beside it. The factor (or
+        the eigenvectors) and the choice of lambda stay on the CPU. Results are those of the CPU
+        within float32 rounding.
 
     Attributes
     ----------
@@ -113,12 +121,14 @@ class Whitening:
         common_mean: bool = False,
         num_threads: int | None = None,
         n_components: int | float | None = None,
+        device: str = "cpu",
     ) -> None:
         self.estimator = estimator
         self.shrinkage = shrinkage
         self.common_mean = common_mean
         self.num_threads = num_threads
         self.n_components = n_components
+        self.device = device
         self._forget()
 
     def _forget(self) -> None:
@@ -177,7 +187,8 @@ class Whitening:
         Parameters
         ----------
         X : array (N, D) or (N, h, w, channels)
-            Any real dtype, may be memory-mapped: it is read in blocks.
+            Any real dtype, may be memory-mapped: it is read in blocks. With ``device="cuda"`` it
+            may be a CUDA tensor.
         groups : int array (N,), optional
             Sequence of each row, used by ``shrinkage="auto"``. Rows of one sequence that follow
             each other are successive frames. Mirrored copies carry the number of their original.
@@ -189,6 +200,8 @@ class Whitening:
         InputError
             Fewer than 2 rows, NaN or inf (the row is named), all rows equal, a covariance that is
             singular with ``shrinkage=0``, or a shape that does not suit the estimator.
+        RunError
+            CUDA cannot be used, or its memory does not suffice; the message says why.
         """
         self._forget()
         self.partial_fit(X, groups, progress)
@@ -218,7 +231,10 @@ class Whitening:
         try:
             if self._moments is None:
                 self._moments = Moments(array)
-            self._moments.add(array, as_threads(self.num_threads), progress)
+            if self.device == "cuda":
+                self._moments.add_on_cuda(array, progress)
+            else:
+                self._moments.add(array, as_threads(self.num_threads), progress)
         except BaseException:
             self._forget()  # half of the rows would be a wrong answer
             raise
@@ -230,6 +246,7 @@ class Whitening:
         return self
 
     def _check_params(self) -> None:
+        check_device(self.device, "whitening", ("cpu", "cuda"))
         as_choice(self.estimator, "estimator", ("full", "stationary"))
         if self.shrinkage != "auto":
             if isinstance(self.shrinkage, str):
@@ -249,19 +266,25 @@ class Whitening:
         if self.common_mean and self.estimator != "stationary":
             raise InputError("common_mean=True needs estimator='stationary'")
 
-    def _as_rows(self, X: ArrayLike) -> NDArray[Any]:
+    def _as_rows(self, X: Any) -> Any:
         """View of X as (N, D); remembers or checks the shape of a descriptor."""
-        array = np.asarray(X)
-        if array.dtype.kind not in "fiub":
+        if self.device == "cuda" and on_cuda(X):
+            array, real = X.detach(), not X.is_complex()
+        else:
+            array = np.asarray(X)
+            real = array.dtype.kind in "fiub"
+        if not real:
             raise InputError(f"X must be an array of real numbers, got dtype {array.dtype}")
         if array.ndim not in (2, 4) or 0 in array.shape[1:]:
-            raise InputError(f"X must have shape (N, D) or (N, h, w, channels), got {array.shape}")
-        shape = array.shape[1:]
+            raise InputError(
+                f"X must have shape (N, D) or (N, h, w, channels), got {tuple(array.shape)}"
+            )
+        shape = tuple(array.shape[1:])
         if self._shape is None:
             if self.estimator == "stationary" and array.ndim == 2:
                 raise InputError(
                     "estimator='stationary' needs descriptors of shape (N, h, w, channels), "
-                    f"got {array.shape}"
+                    f"got {tuple(array.shape)}"
                 )
             self._shape = shape
         elif shape != self._shape and not (array.ndim == 2 and shape[0] == self._dimensions):
@@ -346,7 +369,9 @@ class Whitening:
             ridge = relative * mean_eigenvalue
             projection = triangular_projection(covariance, ridge, as_threads(self.num_threads))
             assert projection is not None
-            return self._apply(rows, mean, projection)
+            whitened = np.empty((len(rows), projection.shape[1]), np.float32)
+            self._apply(rows, mean, projection, whitened)
+            return whitened
 
         if self._sample.has_groups:
             path = time_direction(groups, stretches, whiten, threads=as_threads(self.num_threads))
@@ -359,26 +384,63 @@ class Whitening:
 
     # using it
 
-    def transform(self, X: ArrayLike, progress: Progress = None) -> NDArray[np.float32]:
+    def transform(
+        self,
+        X: ArrayLike,
+        progress: Progress = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Whitened descriptors.
 
         Parameters
         ----------
         X : array (N, D) or (N, h, w, channels)
+            With ``device="cuda"`` it may be a CUDA tensor.
+        out : float32 array (N, D) or (N, K), C-contiguous, optional
+            Where to write (for example a memory-mapped file); not for tensors.
 
         Returns
         -------
         float32 array (N, D), or (N, K) with ``n_components``
+            A torch tensor on its device if X is a CUDA tensor.
 
         Raises
         ------
         InputError
             Not fitted, another descriptor shape than in `fit`, or NaN or inf.
+        RunError
+            CUDA cannot be used, or its memory does not suffice; the message says why.
         """
         self._finish()
+        check_device(self.device, "whitening", ("cpu", "cuda"))
         assert self._projection is not None
-        array = self._as_rows(X)
-        return self._apply(array, self.mean_, self._projection, progress)
+        rows = self._as_rows(X)
+        if not isinstance(rows, np.ndarray):
+            # A tensor in, a tensor out: the annotation describes arrays.
+            tensor: Any = self._apply_to_tensor(rows, self._projection, progress, out)
+            return tensor  # type: ignore[no-any-return]
+        shape = len(rows), self._projection.shape[1]
+        result = np.empty(shape, np.float32) if out is None else as_output(out, shape)
+        if self.device == "cuda":
+            from cliquesim.features import _whitening_cuda
+
+            centre, device = self.mean_.astype(np.float32), _whitening_cuda.device_of(rows)
+            _whitening_cuda.project(rows, centre, self._projection, result, device, progress)
+        else:
+            self._apply(rows, self.mean_, self._projection, result, progress)
+        return result if out is None else out
+
+    def _apply_to_tensor(
+        self, rows: Any, projection: NDArray[np.float32], progress: Progress, out: object
+    ) -> Any:
+        from cliquesim.features import _whitening_cuda
+
+        if out is not None:
+            raise InputError("out is for arrays; a whitened tensor is a new tensor")
+        result = _whitening_cuda.project_tensor(rows, self.mean_.astype(np.float32), projection)
+        if progress is not None:
+            progress(1.0)
+        return result
 
     def fit_transform(
         self,
@@ -394,16 +456,16 @@ class Whitening:
         array: NDArray[Any],
         mean: NDArray[np.float64],
         projection: NDArray[np.float32],
+        out: NDArray[np.float32],
         progress: Progress = None,
-    ) -> NDArray[np.float32]:
-        out = np.empty((len(array), projection.shape[1]), np.float32)
+    ) -> None:
         centre, threads = mean.astype(np.float32), as_threads(self.num_threads)
         for start, chunk in float32_chunks(array):
             stop = start + len(chunk)
             report = part(progress, start / len(array), stop / len(array))
             broken = _core.project(chunk, centre, projection, out[start:stop], threads, report)
             check_row(broken, start, chunk)
-        return out
+            release(out[:stop])
 
     # keeping it
 
@@ -414,7 +476,7 @@ class Whitening:
         covariance = self.__dict__.get("covariance_")  # `from_state` may have left it out
         return {
             **({} if covariance is None else {"covariance": covariance}),
-            "parameters": {**self.get_params(), "num_threads": None},
+            "parameters": {**self.get_params(), **_HERE},
             "n_rows": self.n_rows_,
             "shape": list(self._shape or ()),
             "shrinkage": self.shrinkage_,

@@ -39,8 +39,7 @@ class CudaCorpus:
     """
 
     def __init__(self, frames: NDArray[np.uint8], size: int, device: torch.device) -> None:
-        row = 3 * size * size
-        stride = -(-row // _ROW_ALIGNMENT) * _ROW_ALIGNMENT
+        row, stride = 3 * size * size, _row_stride(size)
         needed = len(frames) * stride
         self.on_device = needed <= _SHARE * _free_memory(device)
         if self.on_device:
@@ -50,8 +49,7 @@ class CudaCorpus:
         block = max(1, _BLOCK_BYTES // max(frames[0].nbytes, row))
         for start in range(0, len(frames), block):
             scaled = resized(frames[start : start + block], size, device)
-            flat = scaled.permute(0, 2, 3, 1).reshape(len(scaled), row)
-            self.pixels[start : start + block, :row] = flat
+            self.pixels[start : start + block, :row] = _rows(scaled)
 
     def _pinned(self, n: int, stride: int) -> Tensor:
         """Pinned here, as torch's own allocator would round up to a power of two."""
@@ -65,6 +63,20 @@ class CudaCorpus:
             ) from error
         weakref.finalize(self, _unpin, pixels)
         return pixels
+
+
+class ResidentBatch:
+    """The frames of one batch, laid out as in a corpus."""
+
+    on_device = True
+
+    def __init__(self, n: int, size: int, device: torch.device) -> None:
+        self.pixels = torch.empty((n, _row_stride(size)), dtype=torch.uint8, device=device)
+
+    def fill(self, frames: Tensor) -> None:
+        """Put uint8 (n, 3, size, size) into the first n rows."""
+        rows = _rows(frames)
+        self.pixels[: len(rows), : rows.shape[1]] = rows
 
 
 class NetworkInput:
@@ -86,7 +98,7 @@ class NetworkInput:
 
     def __init__(
         self,
-        corpus: CudaCorpus,
+        corpus: CudaCorpus | ResidentBatch,
         front_end: GradientFrontEnd | RGBFrontEnd,
         config: AugmentationConfig,
         n: int,
@@ -139,6 +151,15 @@ class NetworkInput:
                 **known, out=self._out, mean=front.mean, scale=front.scale, fades=True
             )
         return self._out.permute(0, 3, 1, 2)
+
+
+def _row_stride(size: int) -> int:
+    return -(-3 * size * size // _ROW_ALIGNMENT) * _ROW_ALIGNMENT
+
+
+def _rows(frames: Tensor) -> Tensor:
+    """uint8 (n, 3, H, W) as (n, H W 3)."""
+    return frames.permute(0, 2, 3, 1).reshape(len(frames), -1)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -17,11 +17,12 @@ from cliquesim._device import check_device
 from cliquesim.errors import InputError
 
 
-def check_frames(frames: NDArray[Any]) -> None:
+def check_frames(frames: NDArray[Any] | Tensor) -> None:
     """uint8 (N, H, W, 3), N > 0."""
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0:
+    is_uint8 = frames.dtype in (np.uint8, torch.uint8)
+    if not is_uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0:
         raise InputError(
-            f"frames must be uint8 of shape (N, H, W, 3), got {frames.dtype} {frames.shape}"
+            f"frames must be uint8 of shape (N, H, W, 3), got {frames.dtype} {tuple(frames.shape)}"
         )
 
 
@@ -39,20 +40,24 @@ def as_torch_device(name: str, stage: str) -> torch.device:
 def resized(frames: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
     """Frames (n, H, W, 3) as uint8 (n, 3, size, size), low-pass filtered; channels last."""
     # Torch warns of read-only arrays, as memory-mapped ones are.
-    pixels = (
-        torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(device).permute(0, 3, 1, 2)
-    )
+    writeable = torch.from_numpy(np.require(frames, requirements=["C", "W"]))
+    return scaled(writeable.to(device).permute(0, 3, 1, 2), size)
+
+
+def scaled(pixels: Tensor, size: int) -> Tensor:
+    """uint8 (n, 3, H, W) as (n, 3, size, size), low-pass filtered."""
     if pixels.shape[2:] == (size, size):
         return pixels
     # Only the CPU resizes uint8 itself, several times faster than floats.
-    scaled = F.interpolate(
-        pixels if device.type == "cpu" else pixels.float(),
+    on_cpu = pixels.device.type == "cpu"
+    result = F.interpolate(
+        pixels if on_cpu else pixels.float(),
         (size, size),
         mode="bilinear",
         antialias=True,
         align_corners=False,
     )
-    return scaled if device.type == "cpu" else scaled.round().clamp(0, 255).to(torch.uint8)
+    return result if on_cpu else result.round().clamp(0, 255).to(torch.uint8)
 
 
 def as_floats(pixels: Tensor) -> Tensor:
