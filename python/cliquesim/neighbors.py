@@ -122,8 +122,9 @@ def neighbors(
         for the CPU, where "auto" takes it if it is faster. "float16" is for device="cuda", without
         pooling and `mirrored`, from torch 2.8 on: integers of 12 bits, whose products are exact,
         leave few candidates, which float32 decides in sums of another order, so that similarities
-        differ in their last bits from those of precision="float32". "auto" takes it for at least
-        256 columns and 1,000 (k + n_bottom) rows: chosen by counting operations, not measured.
+        differ in their last bits from those of precision="float32". Where they leave most rows
+        open, as among duplicates, float32 does it all, and `info` says so. "auto" takes float16 for
+        at least 256 columns and 1,000 (k + n_bottom) rows, a choice by counting, not measured.
     memory_limit : int, optional
         Bytes that may be used beside the result and X, `queries` and `mirrored` in float32. With
         less memory less is kept, and the search is slower.
