@@ -49,8 +49,8 @@ def repeated(body: Callable[[], object], repeats: int) -> dict[str, float]:
 
 
 def speeds(dtypes: Sequence[str] = ("float32",)) -> dict[str, float]:
-    """Operations a second of torch's product by `float32`, `tf32` or `bfloat16`, and bytes a second
-    of its copies (read and written), at best."""
+    """Operations a second of torch's product by `float32`, `tf32`, `float16` or `bfloat16`, and
+    bytes a second of its copies (read and written), at best."""
     long = torch.empty(1 << 28, device="cuda")
     other = torch.empty_like(long)
     copy = repeated(lambda: other.copy_(long), 5)["min"]
@@ -59,7 +59,7 @@ def speeds(dtypes: Sequence[str] = ("float32",)) -> dict[str, float]:
 
 
 def _product_flops(dtype: str, size: int = 8192) -> float:
-    kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    kind = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
     a = torch.rand((size, size), device="cuda").to(kind)
     out = torch.empty_like(a)
     before = torch.get_float32_matmul_precision()

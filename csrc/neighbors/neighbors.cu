@@ -37,6 +37,12 @@ __global__ void __launch_bounds__(merge_threads) merge_kernel(TileStep step) {
         merge_list(step, step.ends[blockIdx.y], list, buffer, Block());
 }
 
+__global__ void __launch_bounds__(merge_threads) decision_kernel(CandidateDecision all) {
+    __shared__ DecisionBuffer buffer;
+    for (std::int64_t row = blockIdx.x; row < all.row_count; row += gridDim.x)
+        decide_row(all, row, buffer, Block());
+}
+
 __global__ void output_kernel(CandidateLists best, float sign, NeighborOutput out) {
     const std::int64_t step = std::int64_t{gridDim.x} * output_threads;
     for (std::int64_t at = std::int64_t{blockIdx.x} * output_threads + threadIdx.x;
@@ -80,6 +86,14 @@ void launch_output(const CandidateLists& best, float sign, const NeighborOutput&
     const DeviceGuard guard(device);
     const unsigned count = blocks(out.rows * out.cols, output_threads, most_x);
     output_kernel<<<count, output_threads, 0, as_stream(stream)>>>(best, sign, out);
+    check(cudaGetLastError(), "neighbors");
+}
+
+void launch_decision(const CandidateDecision& all, int device, std::uintptr_t stream) {
+    if (all.row_count == 0 || all.best.k == 0 || all.room == 0) return;
+    const DeviceGuard guard(device);
+    const unsigned count = blocks(all.row_count, 1, most_x);
+    decision_kernel<<<count, merge_threads, 0, as_stream(stream)>>>(all);
     check(cudaGetLastError(), "neighbors");
 }
 

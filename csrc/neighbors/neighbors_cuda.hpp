@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "neighbors/candidate_decision.hpp"
 #include "neighbors/order_statistics.hpp"
 #include "neighbors/tile_lists.hpp"
 
@@ -15,6 +16,8 @@ void launch_tile(const TileStep& step, int device, std::uintptr_t stream);
 
 void launch_output(const CandidateLists& best, float sign, const NeighborOutput& out, int device,
                    std::uintptr_t stream);
+
+void launch_decision(const CandidateDecision& all, int device, std::uintptr_t stream);
 
 void launch_quantiles(const QuantileRows& rows, int device, std::uintptr_t stream);
 

@@ -12,10 +12,12 @@
 #include "neighbors/candidate_key.hpp"
 #include "neighbors/exclusion.hpp"
 #include "neighbors/list_merge.hpp"
+#include "neighbors/rounded_products.hpp"
 
 namespace cliquesim {
 
-// Device pointers on the device, host pointers in the test.
+// Device pointers on the device, host pointers in the test. Of rounded rows the values are integer
+// products, and the lists are by the greatest scores that there may be.
 struct DeviceTile {
     const float* values;
     const float* mirrored;  // or null: the similarity is the greater of the two
@@ -24,8 +26,15 @@ struct DeviceTile {
     std::int64_t first_row, first_col;  // their indices
     bool serves_cols;                   // without mirror images
     Exclusion excluded;
+    const RoundedRow* rounded_rows = nullptr;  // both of all rows, or neither
+    const RoundedRow* rounded_cols = nullptr;
+    const std::int64_t* row_ids = nullptr;  // of the listed rows among all; null: they are all
 
     CLIQUESIM_HOST_DEVICE std::int64_t lists() const { return rows + (serves_cols ? cols : 0); }
+
+    CLIQUESIM_HOST_DEVICE bool excludes(std::int64_t row, std::int64_t col) const {
+        return excluded(row_ids == nullptr ? row : row_ids[row], col);
+    }
 };
 
 // The most similar (sign 1) or the least similar (sign -1: scores are negated similarities).
@@ -50,16 +59,28 @@ CLIQUESIM_HOST_DEVICE inline Similarity similarity_at(const DeviceTile& tile, st
                                                       std::int64_t b) {
     const std::int64_t at = a * tile.stride + b;
     const float plain = tile.values[at];
+    if (tile.rounded_rows != nullptr)
+        return {scaled_product(tile.rounded_rows[tile.first_row + a],
+                               tile.rounded_cols[tile.first_col + b], plain),
+                false};
     if (tile.mirrored == nullptr) return {plain, false};
     const float other = tile.mirrored[at];
     return other > plain ? Similarity{other, true} : Similarity{plain, false};
 }
 
+// How far a similarity may be off.
+CLIQUESIM_HOST_DEVICE inline float margin_at(const DeviceTile& tile, std::int64_t a,
+                                             std::int64_t b) {
+    if (tile.rounded_rows == nullptr) return 0;
+    return product_margin(tile.rounded_rows[tile.first_row + a],
+                          tile.rounded_cols[tile.first_col + b]);
+}
+
 // The key of a candidate for the row's list, or 0 if it cannot enter.
 CLIQUESIM_HOST_DEVICE inline std::uint64_t entering_key(const SearchEnd& end, std::int64_t row,
-                                                        const Similarity& similarity,
+                                                        const Similarity& similarity, float margin,
                                                         std::int64_t candidate) {
-    const float score = end.sign * similarity.value;
+    const float score = end.sign * similarity.value + margin;
     if (!(score >= end.best.bounds[row])) return 0;
     const std::uint64_t key = candidate_key(score, candidate_code(candidate, similarity.flipped));
     return key > end.best.keys[row * end.best.k + end.best.k - 1] ? key : 0;
@@ -67,12 +88,13 @@ CLIQUESIM_HOST_DEVICE inline std::uint64_t entering_key(const SearchEnd& end, st
 
 // A list that takes everything yet is read again whole, without counting.
 CLIQUESIM_HOST_DEVICE inline void offer(const SearchEnd& end, std::int64_t list, std::int64_t row,
-                                        const Similarity& similarity, std::int64_t candidate) {
+                                        const Similarity& similarity, float margin,
+                                        std::int64_t candidate) {
     if (end.best.bounds[row] == -infinite_score) {
         end.fresh_counts[list] = fresh_room + 1;
         return;
     }
-    const std::uint64_t key = entering_key(end, row, similarity, candidate);
+    const std::uint64_t key = entering_key(end, row, similarity, margin, candidate);
     if (key == 0) return;
     const std::int32_t slot = take_slot(&end.fresh_counts[list]);
     if (slot < fresh_room) end.fresh[list * fresh_room + slot] = key;
@@ -83,11 +105,12 @@ CLIQUESIM_HOST_DEVICE inline void offer_to_all(const TileStep& step, std::int64_
                                                std::int64_t b) {
     const DeviceTile& tile = step.tile;
     const std::int64_t row = tile.first_row + a, col = tile.first_col + b;
-    if (tile.excluded(row, col)) return;
+    if (tile.excludes(row, col)) return;
     const Similarity similarity = similarity_at(tile, a, b);
+    const float margin = margin_at(tile, a, b);
     for (const SearchEnd& end : step.ends) {
-        offer(end, a, row, similarity, col);
-        if (tile.serves_cols) offer(end, tile.rows + b, col, similarity, row);
+        offer(end, a, row, similarity, margin, col);
+        if (tile.serves_cols) offer(end, tile.rows + b, col, similarity, margin, row);
     }
 }
 
@@ -117,14 +140,15 @@ CLIQUESIM_HOST_DEVICE inline void scan_column(const TileStep& step, std::int64_t
         float values[at_once];
         for (std::int32_t u = 0; u < at_once; ++u)
             values[u] = tile.values[row_at(first + u, end) * tile.stride + b];
-        if (tile.mirrored != nullptr)
+        if (tile.mirrored != nullptr || tile.rounded_rows != nullptr)
             for (std::int32_t u = 0; u < at_once; ++u)
                 values[u] = similarity_at(tile, row_at(first + u, end), b).value;
         std::uint32_t passed = 0;
         for (std::int32_t u = 0; u < at_once; ++u) {
             const std::int64_t a = row_at(first + u, end);
-            const bool above = values[u] >= lesser(tops[a], col_top);
-            const bool below = -values[u] >= lesser(bottoms[a], col_bottom);
+            const float margin = margin_at(tile, a, b);
+            const bool above = values[u] + margin >= lesser(tops[a], col_top);
+            const bool below = -values[u] + margin >= lesser(bottoms[a], col_bottom);
             passed |= static_cast<std::uint32_t>(above | below) << u;
         }
         if (end - first < at_once) passed &= (1u << (end - first)) - 1;
@@ -143,9 +167,9 @@ CLIQUESIM_HOST_DEVICE inline void gather_fresh(const TileStep& step, const Searc
     for (std::int64_t i = first + thread; i < last; i += merge_threads) {
         const std::int64_t a = of_row ? list : i, b = of_row ? i : list - tile.rows;
         const std::int64_t row = tile.first_row + a, col = tile.first_col + b;
-        const std::uint64_t key =
-            entering_key(end, of_row ? row : col, similarity_at(tile, a, b), of_row ? col : row);
-        if (key != 0 && !tile.excluded(row, col)) buffer.fresh[take_slot(&buffer.count)] = key;
+        const std::uint64_t key = entering_key(end, of_row ? row : col, similarity_at(tile, a, b),
+                                               margin_at(tile, a, b), of_row ? col : row);
+        if (key != 0 && !tile.excludes(row, col)) buffer.fresh[take_slot(&buffer.count)] = key;
     }
 }
 

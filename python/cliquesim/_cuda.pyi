@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 _Side = tuple[int, int, int, int]  # positions (int64), before, after (int32), their count
 # Of a tile of similarities, where an address is 0 if there is none: similarities, those of the
 # mirror images (float32), the stride of both; first row or column, their count, labels of all
-# (int64); a list's best keys (uint64), bounds (float32), k, fresh keys (uint64), counts (int32).
+# (int64), scales, errors and lengths (3 float32 each) where the similarities are integer products,
+# indices of rows among all (int64); a list's best keys (uint64), bounds (float32), k, fresh keys
+# (uint64), counts (int32).
 _Values = tuple[int, int, int]
-_TileSide = tuple[int, int, int]
+_TileSide = tuple[int, int, int, int, int]
 _End = tuple[int, int, int, int, int]
 
 def device_status() -> tuple[int, str]:
@@ -67,6 +69,24 @@ def add_tile(
     stream: int,
 ) -> None:
     """Merge a tile into the lists of its rows, and of its columns with `serves_cols`."""
+
+def decide_candidates(
+    rows: int,
+    cols: int,
+    row_count: int,
+    dimensions: int,
+    candidates: int,
+    room: int,
+    keys: int,
+    bounds: int,
+    k: int,
+    sign: float,
+    decided: int,
+    device: int,
+    stream: int,
+) -> None:
+    """Merge into empty lists what float32 products say of candidates, (row_count, room) keys by
+    bounds of their scores; decided (int32): how many, negative where others may be better."""
 
 def write_neighbors(
     keys: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from cliquesim._temporal_cuda import pool_products
 from cliquesim.errors import InputError
 
 # Addresses of the similarities, sides, whether rows and columns are the same, group_window.
-_Described = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int], bool, int]
+_DescribedSide = tuple[int, int, int, int, int]
+_Described = tuple[tuple[int, int, int], _DescribedSide, _DescribedSide, bool, int]
 _STEP = 64  # rows and columns of a tile are multiples, where there are as many
 
 
@@ -52,12 +54,15 @@ def balanced(rows: int, edge: int) -> int:
     return min(rows, -(-even // _STEP) * _STEP)
 
 
-class _Side:
-    """Descriptors of rows, their labels, and how far their windows reach."""
+class Side:
+    """Descriptors of rows, their labels, and how far their windows reach; of rounded rows their
+    scales, errors and lengths; of some rows their indices among all."""
 
     def __init__(self, rows: torch.Tensor, groups: NDArray[np.int64] | None) -> None:
         self.rows = rows
         self.groups = None if groups is None else torch.from_numpy(groups).to(rows.device)
+        self.rounding: torch.Tensor | None = None
+        self.ids: torch.Tensor | None = None
         self.before = self.after = torch.zeros(0, dtype=torch.int32, device=rows.device)
 
     def add_windows(self, labels: NDArray[np.int64], radius: int, name: str) -> int:
@@ -80,17 +85,24 @@ class Search:
     def __init__(self, checked: dict[str, Any]) -> None:
         corpus, queries = checked["corpus"], checked["queries"]
         self.symmetric = queries is None
-        self.col_side = _Side(corpus, checked["groups"])
-        self.row_side = self.col_side if self.symmetric else _Side(queries, checked["query_groups"])
+        self.col_side = Side(corpus, checked["groups"])
+        self.row_side = self.col_side if self.symmetric else Side(queries, checked["query_groups"])
         self.mirrored: torch.Tensor | None = checked["mirrored"]
         self.correlation: bool = checked["correlation"]
+        self._standardized = False
         self.group_window: int = checked["group_window"]
         self.memory_limit: int = checked["memory_limit"]
         self.rows, self.cols = len(self.row_side.rows), len(corpus)
         self.device: torch.device = corpus.device
         if self.cols >= 2**31 - 1:
             raise InputError("X may have at most 2^31 - 2 rows")
-        self.halo = self._add_windows(checked) if checked["pool_radius"] else 0
+        self.pooled = checked["pool_radius"] > 0
+        self.halo = self._add_windows(checked) if self.pooled else 0
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether a tile serves its rows and its columns."""
+        return self.symmetric and self.mirrored is None and self.row_side.ids is None
 
     def _add_windows(self, checked: dict[str, Any]) -> int:
         name = "groups" if checked["sequences"] is None else "sequences"
@@ -102,13 +114,22 @@ class Search:
         return min(longest, self.row_side.add_windows(labels, radius, "query_groups"))
 
     def standardize(self) -> None:
-        if not self.correlation:
+        if not self.correlation or self._standardized:
             return
+        self._standardized = True
         self.col_side.rows = standardize(self.col_side.rows)
         if not self.symmetric:
             self.row_side.rows = standardize(self.row_side.rows)
         if self.mirrored is not None:
             self.mirrored = standardize(self.mirrored)
+
+    def of_rows(self, ids: torch.Tensor) -> Search:
+        """The same search for the rows of these indices alone."""
+        result = copy.copy(self)
+        result.row_side = copy.copy(self.row_side)
+        result.row_side.rows, result.row_side.ids = self.row_side.rows[ids], ids
+        result.rows = len(ids)
+        return result
 
     def copied_bytes(self) -> int:
         """Of what `standardize` makes."""
@@ -193,11 +214,9 @@ class SimilarityTiles:
         rows, cols, search = self._rows, self._cols, self._search
         first_row, first_col = rows.first(row_block), cols.first(col_block)
         products = self._products[layer]
-        torch.mm(
-            search.row_side.rows[first_row : first_row + rows.span],
-            col_rows[first_col : first_col + cols.span].T,
-            out=products,
-        )
+        row_rows = search.row_side.rows[first_row : first_row + rows.span]
+        multiply = half_products if row_rows.dtype == torch.float16 else _full_products
+        multiply(row_rows, col_rows[first_col : first_col + cols.span], products)
         (begin, end), (left, right) = rows.bounds(row_block), cols.bounds(col_block)
         if not search.halo:
             return products[
@@ -212,11 +231,29 @@ class SimilarityTiles:
         )
         return pooled
 
-    def _windows(self, side: _Side, begin: int, end: int, first: int) -> list[torch.Tensor]:
+    def _windows(self, side: Side, begin: int, end: int, first: int) -> list[torch.Tensor]:
         """Of rows [begin, end) in products that start with row `first`."""
         places = self._places[begin - first : end - first]
         return [places, side.before[begin:end], side.after[begin:end]]
 
 
-def _described_side(side: _Side, begin: int, end: int) -> tuple[int, int, int]:
-    return begin, end - begin, 0 if side.groups is None else side.groups.data_ptr()
+def _described_side(side: Side, begin: int, end: int) -> _DescribedSide:
+    groups, rounding, ids = (
+        0 if values is None else values.data_ptr()
+        for values in (side.groups, side.rounding, side.ids)
+    )
+    return begin, end - begin, groups, rounding, ids
+
+
+def _full_products(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    torch.mm(a, b.T, out=out)
+
+
+def multiplies_half() -> bool:
+    """Whether this torch gives float16 products as float32 (2.8 and newer)."""
+    return hasattr(torch.ops.aten.mm, "dtype_out")
+
+
+def half_products(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    """a b^T of float16 in float32; on CUDA only."""
+    torch.mm(a, b.T, out_dtype=torch.float32, out=out)

@@ -39,10 +39,11 @@ class Neighbors:
     bottom_flips : (M, n_bottom) bool, or None
         Likewise.
     info : dict
-        `products` ("int16" or "float32") and the `instructions` that made them; `error_bound` of an
-        int16 similarity as a share of the two rows' lengths; `tiles`, and how many of them were
-        `float32_tiles`; `recomputed` single products; `memory_bytes` held beside input and output,
-        with device="cuda" on the device.
+        `products` ("int16", "float16" or "float32") and the `instructions` that made them;
+        `error_bound` of an int16 or float16 similarity as a share of the two rows' lengths;
+        `tiles`, and how many of them were `float32_tiles`; `recomputed` single products; with
+        float16 the `float32_rows` that were searched again; `memory_bytes` held beside input and
+        output, with device="cuda" on the device.
     """
 
     indices: NDArray[np.int64]
@@ -102,8 +103,8 @@ def neighbors(
     num_threads : int, optional
         All processors of this process by default.
     device : {"cpu", "cuda"}
-        With "cuda", the products are torch's, in float32 without TF32: the same neighbours up to
-        rounding, equal similarities in the same order. Arrays are copied to the current device; a
+        With "cuda", the products are torch's, never in TF32: the same neighbours up to rounding,
+        equal similarities in the same order. Arrays are copied to the current device; a
         tensor on a CUDA device is read there, on the caller's current stream. It takes the device
         memory of X, a tile, and 8 (k + n_bottom) bytes per row. Not yet run on a GPU.
     queries : (M, D) array, optional
@@ -116,9 +117,14 @@ def neighbors(
     mirrored : (N, D) array, optional
         Descriptors m_j of the mirror images of the rows of X: s_ij is the greater one of x_i . x_j
         and x_i . m_j, each of them pooled before they are compared. `flips` say which it is.
-    precision : {"auto", "float32", "int16"}
-        Which products find the candidates; "auto" takes int16 where it is faster. The result is
-        that of float32 in any case. "int16" is for the CPU.
+    precision : {"auto", "float32", "int16", "float16"}
+        Which products find the candidates; the result is that of float32 in any case. "int16" is
+        for the CPU, where "auto" takes it if it is faster. "float16" is for device="cuda", without
+        pooling and `mirrored`, from torch 2.8 on: integers of 12 bits, whose products are exact,
+        leave few candidates, which float32 decides in sums of another order, so that similarities
+        differ in their last bits from those of precision="float32". Where they leave most rows
+        open, as among duplicates, float32 does it all, and `info` says so. "auto" takes float16 for
+        at least 256 columns and 1,000 (k + n_bottom) rows, a choice by counting, not measured.
     memory_limit : int, optional
         Bytes that may be used beside the result and X, `queries` and `mirrored` in float32. With
         less memory less is kept, and the search is slower.
@@ -163,14 +169,16 @@ def neighbors(
         memory_limit,
     )
     k, n_bottom = as_count(k, "k"), as_count(n_bottom, "n_bottom")
-    as_choice(precision, "precision", ("auto", "float32", "int16"))
+    as_choice(precision, "precision", ("auto", "float32", "int16", "float16"))
     if device == "cuda":
         from cliquesim._neighbors_cuda import neighbors_cuda
 
         if precision == "int16":
             raise InputError("precision='int16' is for device='cpu'")
-        lists, info = neighbors_cuda(search, k, n_bottom, progress)
+        lists, info = neighbors_cuda(search, k, n_bottom, precision, progress)
         return Neighbors(**{name: _like(X, one) for name, one in lists.items()}, info=info)
+    if precision == "float16":
+        raise InputError("precision='float16' is for device='cuda'")
     try:
         found = _core.neighbors(
             **search, k=k, n_bottom=n_bottom, precision=precision, progress=progress

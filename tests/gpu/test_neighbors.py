@@ -145,6 +145,87 @@ def test_products_are_not_rounded_to_tf32() -> None:
     np.testing.assert_allclose(found.similarities, expected.similarities, atol=1e-4)
 
 
+def needs_float16() -> None:
+    from cliquesim._tiles_cuda import multiplies_half
+
+    if not multiplies_half():
+        pytest.skip("needs torch 2.8 or newer")
+
+
+def test_products_of_integers_are_exact() -> None:
+    import torch
+
+    from cliquesim import _rounded_cuda
+
+    needs_float16()
+    assert _rounded_cuda.exact_on(torch.device("cuda", torch.cuda.current_device()))
+    rng = np.random.default_rng(12)
+    for dimensions in (8, 1984, 20_000):
+        X = rng.standard_normal((2000, dimensions))
+        X[:500] = np.abs(X[:500])  # no cancelling: sums come close to 2^24
+        X[500] = 1
+        half, _ = _rounded_cuda.round_rows(torch.from_numpy(X.astype(np.float32)).cuda())
+        for rows in (half, half[:3], half[:640]):
+            out = torch.empty((len(rows), len(half)), dtype=torch.float32, device="cuda")
+            with _rounded_cuda.full_accumulators():
+                _rounded_cuda.half_products(rows, half, out)
+            assert torch.equal(out.double(), rows.double() @ half.double().T)
+
+
+@pytest.mark.parametrize("way", range(5))
+@pytest.mark.parametrize("edge", [4096, 640])
+@pytest.mark.parametrize("factor", [4, 1])
+def test_float16_first_decides_ties_as_on_the_cpu(
+    way: int, edge: int, factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_float16()
+    small_tiles(monkeypatch, edge)
+    import cliquesim._neighbors_float16_cuda  # noqa: F401
+
+    module = sys.modules["cliquesim._neighbors_float16_cuda"]
+    monkeypatch.setattr(module, "_ROOM_FACTOR", factor)
+    n = 3000
+    arguments = ways(n)[way]
+    X = whole_numbers(n, 1, 64)
+    if "queries" in arguments:
+        arguments["queries"] = whole_numbers(500, 9, 64)
+    for k, n_bottom in ((50, 50), (1, 0), (0, 300), (700, 65), (4000, 1)):
+        expected = cs.neighbors(X, k=k, n_bottom=n_bottom, **arguments)
+        found = cs.neighbors(
+            X, k=k, n_bottom=n_bottom, device="cuda", precision="float16", **arguments
+        )
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("metric", ["dot", "correlation"])
+@pytest.mark.parametrize("kind", ["gaussian", "peaky", "zeros", "duplicates", "near ties"])
+def test_float16_first_against_numpy(
+    metric: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_float16()
+    small_tiles(monkeypatch, 704)
+    rng = np.random.default_rng(13)
+    n, dimensions = 3000, 300
+    X = rng.standard_normal((n, dimensions)).astype(np.float32)
+    if kind == "peaky":
+        X *= 1e-3
+        X[np.arange(n), rng.integers(0, dimensions, n)] = 1
+    elif kind == "zeros":
+        X[::5] = 0
+    elif kind == "duplicates":
+        X[:900] = X[rng.integers(0, 3, 900)]
+    elif kind == "near ties":
+        X = X[:1] + np.float32(1e-2) * X
+    arguments: dict[str, Any] = {"k": 30, "n_bottom": 20, "metric": metric}
+    found = cs.neighbors(X, device="cuda", precision="float16", **arguments)
+    assert_correct(found, reference(X, **arguments), 1e-3 if metric == "dot" else 1e-6)
+    if kind == "gaussian":
+        assert found.info["products"] == "float16"
+        assert found.info["float32_rows"] == 0
+    if kind == "duplicates":
+        assert found.info["float32_rows"] >= 900
+
+
 def test_more_than_32_bits_of_keys() -> None:
     n, k = 50_000, 45_000
     import torch

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
-from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from neighbor_reference import assert_correct, assert_same, reference, sequences
+from neighbors_stand_in import Event, install, small_tiles
 from numpy.typing import NDArray
 
 import cliquesim as cs
-from cliquesim import _matrix_cuda, _neighbors_cuda, _tiles_cuda
+from cliquesim import _lists_cuda, _matrix_cuda, _tiles_cuda
 from cliquesim.errors import InputError, RunError
 
-CPU = torch.device("cpu")
 EVERY_WAY: list[dict[str, Any]] = [
     {},
     {"groups": True},
@@ -32,158 +29,9 @@ EVERY_WAY: list[dict[str, Any]] = [
 ]
 
 
-def array(address: int, shape: tuple[int, ...], dtype: Any, stride: int = 0) -> NDArray[Any]:
-    """View of memory of this process; `stride` numbers from row to row."""
-    item = np.dtype(dtype).itemsize
-    steps = (item,) if len(shape) == 1 else ((stride or shape[1]) * item, item)
-    length = sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) + item
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    memory = (ctypes.c_char * length).from_address(address)
-    return np.ndarray(shape, dtype, memory, strides=steps)
-
-
-class StandIn:
-    """Module _cuda in NumPy."""
-
-    fresh_room = 256
-
-    @staticmethod
-    def pool(
-        products: int, stride: int, rows: Any, cols: Any, out: int, out_stride: int, *_: Any
-    ) -> None:
-        (i, row_before, row_after), (j, col_before, col_after) = (
-            (
-                array(side[0], (side[3],), np.int64),
-                array(side[1], (side[3],), np.int32),
-                array(side[2], (side[3],), np.int32),
-            )
-            for side in (rows, cols)
-        )
-        size = (i + np.minimum(row_after, col_after.max())).max() + 1, stride
-        values = array(products, size, np.float32).astype(np.float64)
-        before = np.minimum.outer(row_before, col_before)
-        after = np.minimum.outer(row_after, col_after)
-        total = np.zeros(before.shape)
-        for n in range(-before.max(), after.max() + 1):
-            inside = (n >= -before) & (n <= after)
-            a, b = np.nonzero(inside)
-            total[a, b] += values[i[a] + n, j[b] + n]
-        array(out, before.shape, np.float32, out_stride)[:] = total / (before + after + 1)
-
-    @staticmethod
-    def similarities(
-        values: Any, rows: Any, cols: Any, symmetric: bool, window: int
-    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Of a tile: similarities, flips, and which pairs are allowed."""
-        plain, mirrored, stride = values
-        shape = rows[1], cols[1]
-        S = array(plain, shape, np.float32, stride)
-        flips = np.zeros(shape, bool)
-        if mirrored:
-            other = array(mirrored, shape, np.float32, stride)
-            flips, S = other > S, np.maximum(S, other)
-        i = rows[0] + np.arange(rows[1])
-        j = cols[0] + np.arange(cols[1])
-        excluded = np.equal.outer(i, j) & symmetric
-        if rows[2] and cols[2]:
-            labels = (array(s[2], (s[0] + s[1],), np.int64)[s[0] :] for s in (rows, cols))
-            same = np.equal.outer(*labels)
-            if window >= 0:
-                same &= np.abs(np.subtract.outer(i, j)) <= window
-            excluded |= same
-        return S, flips, ~excluded
-
-    @classmethod
-    def add_tile(cls, *arguments: Any) -> None:
-        values, rows, cols, symmetric, window, serves_cols, top, bottom, *_ = arguments
-        S, flips, allowed = cls.similarities(values, rows, cols, symmetric, window)
-        for sign, end in ((1, top), (-1, bottom)):
-            cls.add(sign * S, flips, allowed, rows[0], cols[0], end)
-            if serves_cols:
-                assert not values[1]
-                cls.add(sign * S.T, flips.T, allowed.T, cols[0], rows[0], end)
-
-    @staticmethod
-    def add(scores: Any, flips: Any, allowed: Any, row: int, col: int, end: Any) -> None:
-        keys_at, bounds_at, k, _, counts_at = end
-        assert counts_at
-        keys = array(keys_at, (row + len(scores), k), np.uint64)[row:]
-        bounds = array(bounds_at, (row + len(scores),), np.float32)[row:]
-        if k == 0:
-            assert (bounds == np.inf).all()
-            return
-        bits = (scores + np.float32(0)).view(np.uint32)
-        ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-        codes = (2 * (col + np.arange(scores.shape[1])) + flips).astype(np.uint32)
-        fresh = np.where(allowed, ordered << np.uint64(32) | (~codes).astype(np.uint64), 0)
-        keys[:] = np.sort(np.concatenate([keys, fresh], axis=1), axis=1)[:, ::-1][:, :k]
-
-    @staticmethod
-    def write_neighbors(
-        keys_at: int,
-        k: int,
-        sign: float,
-        rows: int,
-        cols: int,
-        indices: int,
-        similarities: int,
-        flips: int,
-        *_: Any,
-    ) -> None:
-        keys = np.zeros((rows, cols), np.uint64)
-        keys[:, :k] = array(keys_at, (rows, k), np.uint64)
-        ordered = (keys >> np.uint64(32)).astype(np.uint32)
-        bits = np.where(ordered >> 31, ordered & np.uint32(0x7FFFFFFF), ~ordered)
-        scores = np.where(keys == 0, -np.inf, bits.astype(np.uint32).view(np.float32))
-        codes = ~keys.astype(np.uint32)
-        array(indices, keys.shape, np.int64)[:] = np.where(
-            keys == 0, -1, (codes >> 1).astype(np.int64)
-        )
-        array(similarities, keys.shape, np.float32)[:] = sign * scores
-        if flips:
-            array(flips, keys.shape, bool)[:] = (keys != 0) & (codes & 1 == 1)
-
-    @classmethod
-    def row_quantiles(cls, *arguments: Any) -> None:
-        values, rows, cols, symmetric, window, levels_at, count, out, *_ = arguments
-        S, _flips, allowed = cls.similarities(values, rows, cols, symmetric, window)
-        levels = array(levels_at, (count,), np.float64)
-        found = array(out, (rows[0] + rows[1], count), np.float32)[rows[0] :]
-        for a in range(len(S)):
-            row = S[a, allowed[a]].astype(np.float64)
-            found[a] = np.quantile(row, levels) if len(row) else np.nan
-
-
-class Event:
-    pending = 0
-
-    def record(self) -> None:
-        Event.pending += 1
-        assert Event.pending <= 9
-
-    def synchronize(self) -> None:
-        Event.pending -= 1
-
-
 @pytest.fixture(autouse=True)
 def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["cliquesim.neighbors"]
-    monkeypatch.setattr(module, "check_device", lambda device, **rest: device)
-    monkeypatch.setitem(sys.modules, "cliquesim._cuda", StandIn)  # type: ignore[arg-type]
-    monkeypatch.setattr(cs, "_cuda", StandIn, raising=False)
-    monkeypatch.setattr(_matrix_cuda, "device_of", lambda source: CPU)
-    monkeypatch.setattr(_tiles_cuda, "free_memory", lambda device: 1 << 40)
-    monkeypatch.setattr(torch.cuda, "device", nullcontext)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(Event, "pending", 0)
-
-
-def small_tiles(monkeypatch: pytest.MonkeyPatch, edge: int, step: int) -> None:
-    monkeypatch.setattr(_tiles_cuda, "_STEP", step)
-    monkeypatch.setattr(_neighbors_cuda, "_EDGE", edge)
-    monkeypatch.setattr(_neighbors_cuda, "_WHOLE_ROWS", edge)
+    install(monkeypatch)
 
 
 def whole_numbers(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -376,14 +224,14 @@ def test_tiles_fit_what_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None
         cs.similarity_quantiles(X, [0.5], device="cuda")
 
 
-@pytest.mark.parametrize("name", ["_End", "SimilarityTiles"])
+@pytest.mark.parametrize("name", ["End", "SimilarityTiles"])
 def test_too_little_device_memory_says_how_much_was_asked(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> None:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(getattr(_neighbors_cuda, name), "__init__", refuse)
+    monkeypatch.setattr(getattr(_lists_cuda, name), "__init__", refuse)
     monkeypatch.setattr("cliquesim._device.free_memory", lambda device: 1234)
     with pytest.raises(RunError, match=r"lists and a tile take \d+ bytes .* 1234 are free"):
         cs.neighbors(np.ones((64, 2)), device="cuda")
