@@ -102,7 +102,7 @@ def train_all(folder: Path) -> None:
             config = TrainingConfig(**SMALL, **settings, checkpoint_every=3)
             for file in (kept, copied):
                 file.unlink(missing_ok=True)
-            ranks.exchange(None)
+            ranks.exchange()
             options: dict[str, Any] = {"config": config, "ranks": ranks}
             whole = train(*toy(), checkpoint=kept, progress=copy_checkpoint, **options)
             save(folder, name, ranks, arrays_of(whole))

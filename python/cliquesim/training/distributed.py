@@ -1,7 +1,7 @@
 """Several processes, started by torchrun, that train together; without it there is one.
 
 Rank 0 works and calls the others when it trains. All that they tell each other goes through
-`Ranks.exchange`: each hands over a value or, if it failed, its error, and an error ends them all.
+`Ranks.exchange`: each hands over a number or, if it failed, its error, and an error ends them all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pickle
 import signal
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cliquesim._device import check_device
 from cliquesim.errors import InputError, MissingExtraError, RunError
@@ -20,10 +20,10 @@ from cliquesim.errors import InputError, MissingExtraError, RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Value = TypeVar("Value")
-
 # The others wait through all stages that rank 0 works on alone.
 _PATIENCE = timedelta(days=60)
+# How long they wait for rank 0 to say what happened.
+_FAREWELL = timedelta(seconds=60)
 
 
 class PeerError(RunError):
@@ -44,7 +44,7 @@ class Ranks:
         self._gpus: Any = None
         self._connected = world > 1
 
-    def exchange(self, value: Value, error: str | None = None) -> list[Value]:
+    def exchange(self, value: float = 0.0, error: str | None = None) -> list[float]:
         """The values of all ranks, in their order; every rank has to call it.
 
         Raises
@@ -54,16 +54,22 @@ class Ranks:
         """
         if self.world == 1:
             return [value]
+        import torch
         import torch.distributed as dist
 
-        said: list[Any] = [None] * self.world
+        mine = torch.tensor([value, error is not None], dtype=torch.float64)
+        said = [torch.empty_like(mine) for _ in range(self.world)]
+        errors: list[str | None] = [None] * self.world
         with self._disconnected_on_failure():
-            dist.all_gather_object(said, (error, value))
-        for rank, (problem, _) in enumerate(said):
+            dist.all_gather(said, mine)
+            values, failed = torch.stack(said).unbind(1)
+            if failed.any():
+                dist.all_gather_object(errors, error)
+        for rank, problem in enumerate(errors):
             if problem is not None and error is None:
                 self._connected = False
                 raise PeerError(f"process {rank} of {self.world}: {problem}")
-        return [one for _, one in said]
+        return values.tolist()
 
     def from_first(self, value: Any = None) -> Any:
         """Rank 0's value, which may be large, on every rank."""
@@ -73,7 +79,7 @@ class Ranks:
         import torch.distributed as dist
 
         data = bytearray(pickle.dumps(value) if self.rank == 0 else b"")
-        size = self.exchange(len(data))[0]
+        size = int(self.exchange(len(data))[0])
         if self.rank > 0:
             data = bytearray(size)
         with self._disconnected_on_failure():
@@ -99,14 +105,26 @@ class Ranks:
         if local >= count:
             raise RunError(f"no GPU is left: this machine has {count}")
         torch.cuda.set_device(local)
-        self.exchange(None)
+        self.exchange()
         self._gpus = dist.new_group(backend="nccl")
 
     def fail(self, error: BaseException) -> None:
-        """Tell the others, who hear of it in their next exchange."""
+        """Tell the others, who hear of it in their next exchange; rank 0 leaves first.
+
+        For torchrun ends all others, as they are, when one has failed.
+        """
+        import torch
+        import torch.distributed as dist
+
         if self._connected:
             with contextlib.suppress(PeerError):
-                self.exchange(None, _describe(error))
+                self.exchange(error=_describe(error))
+        if self.rank > 0:
+            # Nothing is sent: this ends with rank 0's connection.
+            with contextlib.suppress(RuntimeError):
+                request = dist.irecv(torch.empty(1), 0)
+                if request is not None:
+                    request.wait(_FAREWELL)
 
     @contextlib.contextmanager
     def _disconnected_on_failure(self) -> Iterator[None]:
@@ -144,15 +162,12 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         yield ranks
         if ranks.rank == 0:
             ranks.from_first(None)
-    except PeerError:
-        if ranks.rank == 0:
-            raise
-        raise SystemExit(1) from None
     except BaseException as error:
         ranks.fail(error)
+        if isinstance(error, PeerError) and ranks.rank > 0:
+            raise SystemExit(1) from None
         raise
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 def _describe(error: BaseException) -> str:

@@ -278,7 +278,8 @@ class _Trainer:
         state, config = self.state, self.config
         if checkpoint is not None and has_checkpoint(checkpoint):
             load_checkpoint(checkpoint, state, self.key)
-        if len(set(self.ranks.exchange((self.key, state.step)))) > 1:
+        keys = self.ranks.exchange(int(self.key[:12] or "0", 16))
+        if len({*zip(keys, self.ranks.exchange(state.step), strict=True)}) > 1:
             raise RunError(
                 "the processes do not start from the same: each must see the same run folder"
             )
