@@ -68,7 +68,7 @@ class Ranks:
         for rank, problem in enumerate(errors):
             if problem is not None and error is None:
                 self._connected = False
-                raise PeerError(f"process {rank} of {self.world}: {problem}")
+                raise PeerError(f"rank {rank} of {self.world}: {problem}")
         return values.tolist()
 
     def from_first(self, value: Any = None) -> Any:
