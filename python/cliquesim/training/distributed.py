@@ -162,6 +162,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         yield ranks
         if ranks.rank == 0:
             ranks.from_first(None)
+        ranks.exchange()  # none takes its connections down before all are done
     except BaseException as error:
         ranks.fail(error)
         if isinstance(error, PeerError) and ranks.rank > 0:
