@@ -160,18 +160,26 @@ def fit(
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
-    """Learn the similarity of a corpus; goes on where an earlier call stopped."""
+    """Learn the similarity of a corpus; goes on where an earlier call stopped.
+
+    Under torchrun the processes train together.
+    """
     from cliquesim import pipeline
+    from cliquesim.training.distributed import joined_ranks
 
     if out is None:
         raise InputError("--out RUN is missing: the folder where the run is kept")
-    chosen = make_config(preset, config, dict(parse_setting(one) for one in settings or []))
-    check_device(device, stage="fit", supported=("cpu", "cuda"))
-    observer = _observer(quiet)
-    if out.exists():
-        # A foreign folder or another version is refused before any frame is read.
-        pipeline.check_run_folder(out)
     with contextlib.ExitStack() as cleaning:
+        ranks = cleaning.enter_context(joined_ranks(device))
+        if ranks.rank > 0:
+            pipeline.help_to_train(ranks)
+            return
+        chosen = make_config(preset, config, dict(parse_setting(one) for one in settings or []))
+        check_device(device, stage="fit", supported=("cpu", "cuda"))
+        observer = _observer(quiet)
+        if out.exists():
+            # A foreign folder or another version is refused before any frame is read.
+            pipeline.check_run_folder(out)
         cache = out / pipeline.CORPUS
         if dry_run and not cache.exists():
             cache = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="cliquesim-")))
@@ -188,6 +196,7 @@ def fit(
             num_threads=threads,
             device=device,
             observer=observer,
+            ranks=ranks,
         )
     if as_json:
         typer.echo(json.dumps(result.summary, indent=2))

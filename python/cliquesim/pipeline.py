@@ -38,9 +38,11 @@ from cliquesim.run_folder import (
 
 if TYPE_CHECKING:
     from cliquesim.corpus import Corpus
+    from cliquesim.training.distributed import Ranks
 
 CORPUS = "corpus"
 MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def fit(
     num_threads: int | None = None,
     device: str = "cpu",
     observer: StageObserver | None = None,
+    ranks: Ranks | None = None,
 ) -> FitResult:
     """Learn the similarity of a corpus in a run folder; finished stages are kept.
 
@@ -99,6 +102,7 @@ def fit(
     num_threads : None for all processors.
     device : "cpu" or "cuda": where the stages run that have a CUDA version.
     observer : is told of stages and progress.
+    ranks : further processes that wait in `help_to_train`; this is rank 0.
 
     Raises
     ------
@@ -114,10 +118,20 @@ def fit(
     settings = config.model_dump(mode="json")
     with RunFolder(folder, inputs, settings, update=update, base=base, observer=observer) as run:
         if base is not None:
-            return _Fit(corpus, run, config, num_threads, device).run()
+            return _Fit(corpus, run, config, num_threads, device, ranks).run()
         if corpus.folder is None or corpus.folder.resolve() != (run.path / CORPUS).resolve():
             corpus.save(run.path / CORPUS)
-        return _Fit(corpus, run, config, num_threads, device).run()
+        return _Fit(corpus, run, config, num_threads, device, ranks).run()
+
+
+def help_to_train(ranks: Ranks) -> None:
+    """Take part in the trainings of rank 0's `fit`, until that is done."""
+    from cliquesim.corpus import Corpus
+    from cliquesim.training import train
+
+    while (call := ranks.from_first()) is not None:
+        folder, checkpoint, options = call
+        train(Corpus.load(folder).frames, checkpoint=checkpoint, ranks=ranks, **options)
 
 
 def plan(
@@ -169,7 +183,9 @@ class _Fit:
         config: Config,
         num_threads: int | None,
         device: str = "cpu",
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks
         self.corpus, self.folder, self.config = corpus, run, config
         self.threads, self.device = num_threads, device
         self.pool = Pool.of(corpus, config.mirror, config.within_category)
@@ -363,19 +379,23 @@ class _Fit:
             from cliquesim.training import EmbeddingModel
 
             membership = load_cliques(built.folder, len(self.pool)).membership
-            return train_network(
-                work,
-                self.corpus.frames,
-                membership,
-                load_batches(chosen.folder, membership.shape[0]),
-                pool=np.stack([self.pool.frame, self.pool.flip], axis=1),
-                sequence=self.corpus.sequence,
-                extent=self.extent,
-                config=dataclasses.replace(self.config.training, seed=settings["seed"]),
-                initial=EmbeddingModel.load(before.folder / MODEL) if before else None,
-                device=self.device,
-                num_threads=self.threads,
-            )
+            options = {
+                "membership": membership,
+                "batches": load_batches(chosen.folder, membership.shape[0]),
+                "pool": np.stack([self.pool.frame, self.pool.flip], axis=1),
+                "sequence": self.corpus.sequence,
+                "extent": self.extent,
+                "config": dataclasses.replace(self.config.training, seed=settings["seed"]),
+                "initial": EmbeddingModel.load(before.folder / MODEL) if before else None,
+                "device": self.device,
+                "num_threads": self.threads,
+            }
+            if self.ranks is not None:
+                # The others open the frames themselves.
+                frames = self.corpus.folder or self.folder.path / CORPUS
+                checkpoint = work.folder / CHECKPOINT
+                self.ranks.from_first((frames.resolve(), checkpoint.resolve(), options))
+            return train_network(work, self.corpus.frames, ranks=self.ranks, **options)
 
         after = [built, chosen, *([before] if before else [])]
         name = f"round-{number}/training"
@@ -452,7 +472,7 @@ def train_network(
     """The body of a resumable stage that trains: network, loss and summary; options of `train`."""
     from cliquesim.training import train
 
-    checkpoint = work.folder / "checkpoint.safetensors"
+    checkpoint = work.folder / CHECKPOINT
     result = train(
         frames,
         membership,

@@ -93,7 +93,7 @@ def make_trainer(toy, config: TrainingConfig, batches=None, cuda: bool = False):
     if cuda:
         state, backbone = one.state, one.model.backbone
         state.optimizer = build_optimizer(config, list(state.modules.values()), graph_safe=True)
-        one.cuda = CudaStep(frames, one.source, state, backbone, one.head, CPU, one.dtype)
+        one.cuda = CudaStep(frames, one.source, state, backbone, one.head, CPU, one.dtype, one.mean)
     return one
 
 

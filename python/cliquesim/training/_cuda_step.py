@@ -16,9 +16,9 @@ from cliquesim.training._cuda_inputs import StepBuffer
 from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
 from cliquesim.training.backbones import Backbone
 from cliquesim.training.checkpoints import TrainingState
+from cliquesim.training.gradient_mean import GradientMean
 from cliquesim.training.losses import CliqueHead, clique_loss
 from cliquesim.training.optimizers import learning_rate
-from cliquesim.training.sampling import step_seed
 from cliquesim.training.step_inputs import StepInputs, StepSource
 
 # Steps without a graph before it is captured: torch and cuDNN set themselves up in them.
@@ -32,7 +32,8 @@ class CudaStep:
     """The step of a training whose network, loss and optimiser lie on `device`.
 
     While the GPU works on a step, the numbers of the next are drawn. All work is on a stream of
-    its own, and is done when `run` returns.
+    its own, which the caller's waits for. With several ranks there is no graph: between gradients
+    and new weights they hear of each other's errors before they add.
 
     Parameters
     ----------
@@ -58,10 +59,12 @@ class CudaStep:
         head: CliqueHead | None,
         device: torch.device,
         dtype: torch.dtype,
+        mean: GradientMean,
     ) -> None:
         config = source.config
         self.config, self.source, self.state = config, source, state
         self.backbone, self.head, self.dtype, self.device = backbone, head, dtype, device
+        self.mean = mean
         self.buffer = StepBuffer(config.batch_size, device)
         for group in state.optimizer.param_groups:
             group["lr"] = self.buffer.rate
@@ -90,12 +93,19 @@ class CudaStep:
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             self.buffer.upload(step)
-            torch.manual_seed(step_seed(self.config.seed, step, torch_stream=True))
-            self._launch(n_cliques)
+            torch.manual_seed(self.source.torch_seed(step))
+            if self.mean.alone:
+                self._launch(n_cliques)
+            else:
+                self._differentiate(n_cliques)
         if step + 1 < self.config.n_steps:
             self._prepare(step + 1)
         with torch.cuda.stream(self.stream):
-            return float(self.loss)
+            value = self.mean.take(self.loss)
+            if not self.mean.alone:
+                self._update()
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        return value
 
     def _prepare(self, step: int) -> StepInputs:
         if self._next is None or self._next[0] != step:
@@ -120,7 +130,12 @@ class CudaStep:
 
     def _compute(self, n_cliques: int) -> None:
         """From the buffer to new weights and `loss`, without waiting for the GPU."""
-        buffer, optimizer = self.buffer, self.state.optimizer
+        self._differentiate(n_cliques)
+        self._update()
+
+    def _differentiate(self, n_cliques: int) -> None:
+        """From the buffer to gradients and `loss`."""
+        buffer = self.buffer
         images = self.input.make(buffer.changes)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             features = self.backbone.embed_seen(images, self.backbone.trained_layer)
@@ -132,12 +147,14 @@ class CudaStep:
             buffer.labels,
             *self._relations(),
         )
-        optimizer.zero_grad(set_to_none=True)
+        self.state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if self.state.average is not None:
-            self.state.average.update(self.backbone, buffer.average)
         self.loss.copy_(loss.detach())
+
+    def _update(self) -> None:
+        self.state.optimizer.step()
+        if self.state.average is not None:
+            self.state.average.update(self.backbone, self.buffer.average)
 
     def _relations(self) -> tuple[Tensor | None, Tensor | None]:
         same_sequence, ignored = self.source.relates

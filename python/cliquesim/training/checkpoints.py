@@ -77,15 +77,16 @@ def load_checkpoint(path: PathLike, state: TrainingState, fingerprint: str) -> N
     Raises
     ------
     InputError
-        The file is damaged, or was written with other settings or data.
+        The file is damaged, or was written with other settings or data, or by another number of
+        processes.
     """
     metadata, tensors = read_tensors(path)
     if metadata.get("format") != _FORMAT:
         raise InputError(f"{path}: not a training checkpoint of this version")
     if metadata.get("fingerprint") != fingerprint:
         raise InputError(
-            f"{path}: the checkpoint is from a training with other settings or data; "
-            "remove it to start anew"
+            f"{path}: the checkpoint is from a training with other settings or data, or by "
+            "another number of processes; remove it to start anew"
         )
     for prefix, module in state.modules.items():
         for name, value in module.state_dict().items():

@@ -60,7 +60,8 @@ class StepInputs:
 class StepSource:
     """Draws the inputs of every step, from the seed and the step alone.
 
-    `frame`, `flip` and `sequence` are of each pool row, `extent` of each frame; see `train`.
+    `frame`, `flip` and `sequence` are of each pool row, `extent` of each frame; see `train`. A step
+    is one draw by each of `world` processes, in the order of their `rank`.
     """
 
     def __init__(
@@ -71,8 +72,11 @@ class StepSource:
         sequence: NDArray[np.int64] | None,
         extent: NDArray[np.float32],
         config: TrainingConfig,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.sampler, self.config = sampler, config
+        self.rank, self.world = rank, world
         self.frame, self.flip, self.sequence, self.extent = frame, flip, sequence, extent
         self._generator = torch.Generator()
 
@@ -84,16 +88,21 @@ class StepSource:
 
     def draw(self, step: int) -> StepInputs:
         """The inputs of step `step` (0-based)."""
-        draw = self.sampler.draw(step)
+        number = step * self.world + self.rank
+        draw = self.sampler.draw(number)
         frames = self.frame[draw.rows]
         extent = torch.from_numpy(self.extent[frames])
         flip = torch.from_numpy(self.flip[draw.rows])
-        self._generator.manual_seed(step_seed(self.config.seed, step))
+        self._generator.manual_seed(step_seed(self.config.seed, number))
         sample = sample_augmentation(
             len(frames), self.config.augmentation, self._generator, flip, extent
         )
         labels, cliques = torch.from_numpy(draw.labels), torch.from_numpy(draw.cliques)
         return StepInputs(frames, labels, cliques, extent, sample, *self._relations(draw))
+
+    def torch_seed(self, step: int) -> int:
+        """Of torch's own numbers in a step, such as dropout."""
+        return step_seed(self.config.seed, step * self.world + self.rank, torch_stream=True)
 
     def _relations(self, draw: Draw) -> tuple[Tensor | None, Tensor | None]:
         if self.config.loss != "contrastive":

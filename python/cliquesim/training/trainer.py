@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import signal
 import threading
@@ -31,6 +32,8 @@ from cliquesim.training.checkpoints import (
     save_checkpoint,
 )
 from cliquesim.training.config import TrainingConfig
+from cliquesim.training.distributed import Ranks
+from cliquesim.training.gradient_mean import GradientMean
 from cliquesim.training.losses import CliqueHead, clique_loss
 from cliquesim.training.model import EmbeddingModel
 from cliquesim.training.optimizers import AveragedWeights, build_optimizer, learning_rate
@@ -62,7 +65,7 @@ class TrainingResult:
     model
         With the averaged weights, if the settings average them.
     loss
-        (steps,) float64, the loss of every step.
+        (steps,) float64, the loss of every step; of several processes their mean.
     resumed_from
         Steps that came from a checkpoint.
     seconds
@@ -93,6 +96,7 @@ def train(
     progress: Progress | None = None,
     device: str = "cpu",
     num_threads: int | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainingResult:
     """Train a network to tell the cliques of each batch apart (Sect. 2.4).
 
@@ -131,13 +135,19 @@ def train(
         Torch device.
     num_threads
         For torch; None leaves its own choice.
+    ranks
+        Processes that train together; all call `train` with the same arguments, and get the same
+        result. In step s rank r takes draw s * world + r, and the step goes along the mean of their
+        gradients. There are steps / world steps, rounded up, so as many frames are seen. The
+        learning rate is not scaled: a rate that grows with the world size has to be asked for.
+        Rank 0 writes the checkpoint, from which all go on.
 
     Raises
     ------
     InputError
         Arrays that do not fit together; a checkpoint of other settings or data.
     RunError
-        The loss became NaN or infinite; CUDA is asked for and cannot be used.
+        The loss became NaN or infinite; CUDA is asked for and cannot be used; another rank failed.
     KeyboardInterrupt
         After Ctrl-C, when the step in progress is done and its checkpoint written.
 
@@ -151,9 +161,11 @@ def train(
     >>> train(frames, cliques, config=config).loss.shape
     (3,)
     """
+    ranks = ranks or Ranks()
     config = (TrainingConfig() if config is None else config).with_steps(
         int(sp.csr_array(membership).count_nonzero())
     )
+    config = dataclasses.replace(config, steps=math.ceil(config.n_steps / ranks.world))
     check_frames(frames)
     frame, flip = as_pool(pool, len(frames))
     sampler = _build_sampler(membership, batches, category, frame, len(frames), config)
@@ -167,9 +179,9 @@ def train(
         repeatable_convolutions(),
     ):
         trainer = _Trainer(
-            frames, frame, flip, sequence_of_row, share, sampler, config, place, initial
+            frames, frame, flip, sequence_of_row, share, sampler, config, place, initial, ranks
         )
-        if checkpoint is not None:
+        if checkpoint is not None or ranks.world > 1:
             trainer.identify(batches)
         return trainer.run(checkpoint, progress)
 
@@ -205,9 +217,13 @@ class _Trainer:
         config: TrainingConfig,
         device: torch.device,
         initial: EmbeddingModel | None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.frames, self.config, self.device = frames, config, device
-        self.source = StepSource(sampler, frame, flip, sequence, extent, config)
+        self.ranks = ranks = ranks or Ranks()
+        self.source = StepSource(
+            sampler, frame, flip, sequence, extent, config, ranks.rank, ranks.world
+        )
         self.dtype = resolve_precision(config.precision, device)
         self.key = ""
         self.initial = initial
@@ -226,10 +242,11 @@ class _Trainer:
         on_cuda = device.type == "cuda"
         optimizer = build_optimizer(config, list(modules.values()), graph_safe=on_cuda)
         self.state = TrainingState(modules, optimizer, average, [])
+        self.mean = GradientMean(ranks, self.state)
         self.cuda: CudaStep | None = None
         if on_cuda:
             self.cuda = CudaStep(
-                frames, self.source, self.state, backbone, self.head, device, self.dtype
+                frames, self.source, self.state, backbone, self.head, device, self.dtype, self.mean
             )
 
     def identify(self, batches: Any) -> None:
@@ -251,6 +268,7 @@ class _Trainer:
                 "indptr": member.indptr,
                 "indices": member.indices,
                 "batches": None if chosen is None else chosen.indices.astype(np.int64),
+                "world": np.array(self.ranks.world) if self.ranks.world > 1 else None,
                 "batch_ends": None if chosen is None else chosen.indptr.astype(np.int64),
                 **{f"initial.{name}": value.cpu().numpy() for name, value in weights},
             },
@@ -260,14 +278,20 @@ class _Trainer:
         state, config = self.state, self.config
         if checkpoint is not None and has_checkpoint(checkpoint):
             load_checkpoint(checkpoint, state, self.key)
+        keys = self.ranks.exchange(int(self.key[:12] or "0", 16))
+        if len({*zip(keys, self.ranks.exchange(state.step), strict=True)}) > 1:
+            raise RunError(
+                "the processes do not start from the same: each must see the same run folder"
+            )
         resumed_from, saved_at = state.step, state.step
+        written = checkpoint if self.ranks.rank == 0 else None
         start = time.perf_counter()
         with _deferred_interrupt() as interrupted:
             while state.step < config.n_steps:
                 self.step(state.step)
                 due = state.step % config.checkpoint_every == 0 or state.step == config.n_steps
-                if checkpoint is not None and (due or interrupted.is_set()):
-                    save_checkpoint(checkpoint, state, self.key)
+                if written is not None and (due or interrupted.is_set()):
+                    save_checkpoint(written, state, self.key)
                     saved_at = state.step
                 if interrupted.is_set():
                     raise KeyboardInterrupt(f"training stopped; {saved_at} steps are saved")
@@ -295,7 +319,7 @@ class _Trainer:
         pixels = resized(self.frames[inputs.frames], config.image_size, self.device)
         images = augment_frames(pixels, inputs.sample, config.augmentation)
         inputs = inputs.to(self.device)
-        torch.manual_seed(step_seed(config.seed, step, torch_stream=True))
+        torch.manual_seed(self.source.torch_seed(step))
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -309,10 +333,10 @@ class _Trainer:
             inputs.same_sequence,
             inputs.ignored,
         )
-        value = float(loss.detach())
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = self.mean.take(loss.detach())
         if math.isfinite(value):
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
             state.optimizer.step()
             if state.average is not None:
                 state.average.update(self.model.backbone, state.average.weight(step))
