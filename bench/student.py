@@ -6,9 +6,10 @@
 Per seed one fit is the reference: the default, but lighter (LIGHT), as there are many. Each factor
 is that fit with a few settings changed, and shares the stages that they leave alone. Anchors are
 split by their sequences, every second sequence of a category: the first half is to choose by, the
-second half confirms. The gap is a factor's AUC minus the reference's, a mean over seeds per anchor
-and then over anchors, with a paired 95 % bootstrap interval over the anchors. Every process has one
-thread; with --run the runs are kept, and the same command goes on where it stopped.
+second half confirms. The gap is a factor's AUC minus that of the reference (or of --against), a
+mean over seeds per anchor and then over anchors, with a paired 95 % bootstrap interval over the
+anchors. Every process has one thread; with --run the runs are kept, and the same command goes on
+where it stopped.
 Prints a table, and JSON to --output.
 """
 
@@ -126,6 +127,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
     parser.add_argument("--factors", nargs="+", help="a part of their names each; default: all")
+    parser.add_argument("--against", default=REFERENCE, help="the factor that gaps are from")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -137,15 +139,18 @@ def main() -> int:
         print(f"skipped: there is no corpus in {options.frames}")
         return 0
     factors = choose(options.factors)
+    if options.against not in factors:
+        raise SystemExit(f"--against must be one of: {', '.join(factors)}")
     with tempfile.TemporaryDirectory() as temporary:
         place = options.run or Path(temporary)
         corpus = load(options, place / "corpus")
         found = measure_all(options, place, corpus, factors)
-    rows = [combine(name, factors[name], found, options.seeds) for name in factors]
+    rows = [combine(name, factors[name], found, options.seeds, options.against) for name in factors]
     print(show(rows))
     report = {
         **provenance(("torch", "numpy", "scipy")),
         "reference": reference(options.set),
+        "against": options.against,
         "seeds": options.seeds,
         "rows": rows,
     }
@@ -276,10 +281,11 @@ def combine(
     changes: dict[str, Any],
     found: dict[tuple[str, int], dict[str, Any]],
     seeds: Sequence[int],
+    against: str,
 ) -> dict[str, Any]:
     """A factor's AUC and gap for each method, radius and half of the anchors."""
     own = [found[name, seed] for seed in seeds]
-    reference = [found[REFERENCE, seed] for seed in seeds]
+    others = [found[against, seed] for seed in seeds]
     row: dict[str, Any] = {
         "name": name,
         "settings": changes,
@@ -290,7 +296,7 @@ def combine(
         for method in METHODS:
             for place, p in enumerate(RADII):
                 mine = np.array([one[method][place][some] for one in own])
-                gap = mine.mean(0) - np.mean([one[method][place][some] for one in reference], 0)
+                gap = mine.mean(0) - np.mean([one[method][place][some] for one in others], 0)
                 low, high = bootstrap_interval(gap)
                 row[f"{half}: {method}, p = {p}"] = {
                     "auc": float(np.nanmean(mine)),

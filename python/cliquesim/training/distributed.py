@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _PATIENCE = timedelta(days=60)
 # How long they wait for rank 0 to say what happened.
 _FAREWELL = timedelta(seconds=60)
+# gloo's threads need Python to let go of what was sent last: one that finds it ended aborts.
+_LETTING_GO = 0.2
 
 
 class PeerError(RunError):
@@ -168,6 +171,8 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         if isinstance(error, PeerError) and ranks.rank > 0:
             raise SystemExit(1) from None
         raise
+    finally:
+        time.sleep(_LETTING_GO)
     dist.destroy_process_group()
 
 
