@@ -126,7 +126,9 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
     parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
-    parser.add_argument("--factors", nargs="+", help="a part of their names each; default: all")
+    parser.add_argument(
+        "--factors", nargs="+", help="names or parts of names; default: all"
+    )
     parser.add_argument("--against", default=REFERENCE, help="the factor that gaps are from")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -160,16 +162,14 @@ def main() -> int:
 
 
 def choose(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """The reference and the factors whose names contain one of the words."""
-    words = names or [""]
-    for word in words:
-        if not any(word in name for name in FACTORS):
+    """The reference and the factors of these names, or whose names contain one of the words."""
+    chosen = {REFERENCE}
+    for word in names or [""]:
+        found = {word} if word in FACTORS else {name for name in FACTORS if word in name}
+        if not found:
             raise SystemExit(f"no factor's name contains {word!r}: {', '.join(FACTORS)}")
-    return {
-        name: changes
-        for name, changes in FACTORS.items()
-        if name == REFERENCE or any(word in name for word in words)
-    }
+        chosen |= found
+    return {name: changes for name, changes in FACTORS.items() if name in chosen}
 
 
 def reference(settings: Sequence[str]) -> dict[str, Any]:
