@@ -126,9 +126,7 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
     parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
-    parser.add_argument(
-        "--factors", nargs="+", help="names or parts of names; default: all"
-    )
+    parser.add_argument("--factors", nargs="+", help="names or parts of names; default: all")
     parser.add_argument("--against", default=REFERENCE, help="the factor that gaps are from")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
