@@ -118,6 +118,15 @@ def provenance(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def stage_costs(run: Path) -> dict[str, dict[str, float]]:
+    """Seconds and peak memory of every finished stage of a run folder, by its name."""
+    records = [json.loads(path.read_text()) for path in run.rglob("stage.json")]
+    return {
+        one["stage"]: {name: one[name] for name in ("seconds", "peak_memory_mib")}
+        for one in sorted(records, key=lambda one: one["stage"])
+    }
+
+
 def machine_facts() -> dict[str, Any]:
     return {
         "cpu": _field(Path("/proc/cpuinfo"), "model name") or platform.processor(),

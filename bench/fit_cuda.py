@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import cliquesim as cs
-from _measure import at_least, provenance, table
+from _measure import at_least, provenance, stage_costs, table
 from _measure_cuda import cuda_provenance, require_gpu
 from cliquesim import pipeline
 from cliquesim.config import make_config, parse_setting
@@ -57,10 +57,7 @@ def main() -> int:
             num_threads=options.threads,
         )
         seconds = time.perf_counter() - begin
-        stages = {
-            stage["stage"]: {name: stage[name] for name in ("seconds", "peak_memory_mib")}
-            for stage in map(json.loads, map(Path.read_text, Path(folder).rglob("stage.json")))
-        }
+        stages = stage_costs(found.folder)
     head = cuda_provenance if options.device == "cuda" else provenance
     summary = {name: value for name, value in found.summary.items() if name != "run"}
     report = {
@@ -68,7 +65,7 @@ def main() -> int:
         "device": options.device,
         "frames": options.frames,
         "seconds": seconds,
-        "stages": dict(sorted(stages.items())),
+        "stages": stages,
         "summary": summary,
     }
     print(show(report))

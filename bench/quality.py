@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _measure import provenance
+from _measure import provenance, stage_costs
 
 
 def main() -> None:
@@ -68,17 +68,13 @@ def measure(arguments: argparse.Namespace, run: Path, seed: int) -> dict[str, ob
         stdout=subprocess.PIPE,
     )
     result = json.loads(evaluated.stdout)
-    stages = {}
-    for record in sorted(run.rglob("stage.json")):
-        stage = json.loads(record.read_text())
-        stages[stage["stage"]] = {k: stage[k] for k in ("seconds", "peak_memory_mib")}
     return {
         "seed": seed,
         "mean_auc": result["mean_auc"],
         "per_category": result["per_category"],
         "fit_seconds": round(seconds, 1),
         "fit_peak_memory_mib": round(memory),
-        "stages": stages,
+        "stages": stage_costs(run),
         "summary": json.loads((run / "summary.json").read_text()),
         "settings": result["settings"],
     }

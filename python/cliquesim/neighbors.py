@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliquesim import _core
-from cliquesim._device import check_device
+from cliquesim._device import check_device, on_cuda
 from cliquesim._validation import as_choice, as_count, as_groups, as_matrix, as_threads
 from cliquesim.errors import InputError
 
@@ -273,11 +273,7 @@ def similarity_quantiles(
 
 def _like(X: object, found: Any) -> Any:
     """A tensor's neighbours are tensors, an array's are arrays."""
-    return found if found is None or _on_cuda(X) else found.cpu().numpy()
-
-
-def _on_cuda(values: object) -> bool:
-    return bool(getattr(values, "is_cuda", False))
+    return found if found is None or on_cuda(X) else found.cpu().numpy()
 
 
 def _converter(device: str, X: object, correlation: bool) -> Callable[[Any, str], Any]:

@@ -136,7 +136,7 @@ def test_quantiles_are_those_of_the_cpu(
 
 
 def test_a_tensor_gives_tensors_and_keeps_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["cliquesim.neighbors"], "_on_cuda", lambda values: True)
+    monkeypatch.setattr(sys.modules["cliquesim.neighbors"], "on_cuda", lambda values: True)
     X = whole_numbers(np.random.default_rng(4), 40)
     tensor = torch.from_numpy(X.copy())
     found = cs.neighbors(tensor, k=3, n_bottom=2, metric="correlation", device="cuda")
