@@ -52,8 +52,14 @@ UpperRows<T> upper_rows(T* data, const py::array& y, std::int64_t n) {
     return UpperRows<T>(data, n);
 }
 
-std::string place_of(const BadDistance& bad, const py::array& y, std::int64_t n) {
-    const std::string value = bad.distance < 0 ? "-inf" : "NaN";
+// The entry of y that is refused, in the words of the caller: similarities are negated distances.
+std::string value_of(const BadDistance& bad, bool negate) {
+    if (!(bad.distance < 0)) return "NaN";
+    return negate ? "inf" : "-inf";
+}
+
+std::string place_of(const BadDistance& bad, const py::array& y, std::int64_t n, bool negate) {
+    const std::string value = value_of(bad, negate);
     if (y.ndim() == 2)
         return "y has " + value + " in row " + std::to_string(bad.row) + ", column " +
                std::to_string(bad.column);
@@ -80,7 +86,7 @@ Result linkage_distances(Array<T>& y, std::int64_t n, bool negate, bool overwrit
             return linkage_of_distances<T>(rows, negate, limit, out, context, tuning);
         });
     } catch (const BadDistance& bad) {
-        throw std::invalid_argument(place_of(bad, y, n));
+        throw std::invalid_argument(place_of(bad, y, n, negate));
     }
 }
 
@@ -111,8 +117,8 @@ Result linkage_graph(const Array<std::int64_t>& offsets, const Array<std::int64_
                         return linkage_of_graph(ends, cols, values, negate, out, context);
                     });
     } catch (const BadDistance& bad) {
-        throw std::invalid_argument("y has " + std::string(bad.distance < 0 ? "-inf" : "NaN") +
-                                    " in row " + std::to_string(bad.row) + ", column " +
+        throw std::invalid_argument("y has " + value_of(bad, negate) + " in row " +
+                                    std::to_string(bad.row) + ", column " +
                                     std::to_string(bad.column));
     }
 }

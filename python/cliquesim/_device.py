@@ -36,7 +36,7 @@ def cuda_status() -> tuple[bool, str]:
     return True, f"{count} CUDA device{'s' if count > 1 else ''}, torch CUDA {torch.version.cuda}"
 
 
-def check_device(device: str, stage: str, supported: tuple[str, ...] = ("cpu",)) -> str:
+def check_device(device: str, stage: str) -> str:
     """Return `device`, one of "cpu" and "cuda", if `stage` can run there.
 
     Raises
@@ -44,11 +44,9 @@ def check_device(device: str, stage: str, supported: tuple[str, ...] = ("cpu",))
     InputError
         `device` is neither "cpu" nor "cuda".
     RunError
-        The stage has no kernel for the device yet, or CUDA cannot be used; the message says why.
+        CUDA cannot be used; the message says why.
     """
     as_choice(device, "device", ("cpu", "cuda"))
-    if device not in supported:
-        raise RunError(f"{stage} has no CUDA kernel yet; use device='cpu'")
     if device == "cuda":
         available, reason = cuda_status()
         if not available:

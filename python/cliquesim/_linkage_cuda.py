@@ -136,7 +136,8 @@ def fill_from_distances(square: torch.Tensor, source: Any, negate: bool) -> None
         bad = (~(block > -torch.inf)).triu(1)
         if bool(bad.any()):
             i, j = divmod(int(bad.flatten().int().argmax()), n - begin)
-            raise InputError(_place(float(block[i, j]), begin + i, begin + j, n, source.ndim))
+            value = float(-block[i, j] if negate else block[i, j])
+            raise InputError(_place(value, begin + i, begin + j, n, source.ndim))
         _mirror(square, begin, end)
 
 
@@ -224,7 +225,7 @@ def _row_start(i: Any, n: int) -> Any:
 
 
 def _place(value: float, i: int, j: int, n: int, dimensions: int) -> str:
-    kind = "-inf" if value < 0 else "NaN"
+    kind = f"{value}".replace("nan", "NaN")
     if dimensions == 2:
         return f"y has {kind} in row {i}, column {j}"
     position = _row_start(i, n) + j - i - 1

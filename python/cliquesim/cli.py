@@ -175,7 +175,7 @@ def fit(
             pipeline.help_to_train(ranks)
             return
         chosen = make_config(preset, config, dict(parse_setting(one) for one in settings or []))
-        check_device(device, stage="fit", supported=("cpu", "cuda"))
+        check_device(device, stage="fit")
         observer = _observer(quiet)
         if out.exists():
             # A foreign folder or another version is refused before any frame is read.

@@ -166,7 +166,7 @@ def linkage(
     as_choice(method, "method", ("complete",))
     as_choice(metric, "metric", (*METRICS, "precomputed"))
     as_choice(storage, "storage", STORAGES)
-    check_device(device, "linkage", ("cpu", "cuda"))
+    check_device(device, "linkage")
     threads = as_threads(num_threads)
     if device == "cuda":
         result: NDArray[np.float64] | tuple[NDArray[np.float64], dict[str, Any]] = _on_cuda(

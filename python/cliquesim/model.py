@@ -76,7 +76,7 @@ class SimilarityModel:
         self.preset = preset
         self.run = run
         self.num_threads = num_threads
-        self.device = check_device(device, stage="SimilarityModel", supported=("cpu", "cuda"))
+        self.device = check_device(device, stage="SimilarityModel")
         self._settings = {name.replace("__", "."): value for name, value in settings.items()}
         self._config = make_config(preset, changes=self._settings)
         self._folder: Path | None = None
@@ -105,7 +105,7 @@ class SimilarityModel:
         run = params.pop("run", self.run)
         threads = params.pop("num_threads", self.num_threads)
         device = params.pop("device", self.device)
-        check_device(device, stage="SimilarityModel", supported=("cpu", "cuda"))
+        check_device(device, stage="SimilarityModel")
         changes = {name.replace("__", "."): value for name, value in params.items()}
         settings = {**self._settings, **changes}
         self._config = make_config(preset, changes=settings)

@@ -153,7 +153,7 @@ def neighbors(
     >>> found.bottom_indices.tolist()
     [[2], [2], [0]]
     """
-    check_device(device, stage="neighbors", supported=("cpu", "cuda"))
+    check_device(device, stage="neighbors")
     search = _checked(
         device,
         X,
@@ -238,7 +238,7 @@ def similarity_quantiles(
     >>> cs.similarity_quantiles([[1.0], [2.0], [4.0]], [0, 0.5, 1]).tolist()
     [[2.0, 3.0, 4.0], [2.0, 5.0, 8.0], [4.0, 6.0, 8.0]]
     """
-    check_device(device, stage="similarity_quantiles", supported=("cpu", "cuda"))
+    check_device(device, stage="similarity_quantiles")
     levels = np.asarray(quantiles)
     if levels.ndim != 1 or levels.dtype.kind not in "fiu":
         raise InputError(f"quantiles must be a vector of numbers, got shape {levels.shape}")

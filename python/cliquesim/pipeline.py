@@ -112,7 +112,7 @@ def fit(
         ``device="cuda"`` cannot be used; the message says why.
     """
     config = config or Config()
-    check_device(device, stage="fit", supported=("cpu", "cuda"))
+    check_device(device, stage="fit")
     _check_corpus(corpus)
     inputs = {"source": source, "fingerprint": corpus.fingerprint, "frames": len(corpus)}
     settings = config.model_dump(mode="json")

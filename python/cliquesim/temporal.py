@@ -81,7 +81,7 @@ def pooled_similarity(
     array([[3.5],
            [7. ]], dtype=float32)
     """
-    device = check_device(device, stage="temporal pooling", supported=("cpu", "cuda"))
+    device = check_device(device, stage="temporal pooling")
     radius = as_count(radius, "radius")
     correlation = as_choice(metric, "metric", ("dot", "correlation")) == "correlation"
     threads = as_threads(num_threads)

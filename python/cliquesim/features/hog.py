@@ -95,7 +95,7 @@ def hog(
     >>> cs.hog(frames).shape
     (10, 10, 6, 31)
     """
-    check_device(device, "hog", supported=("cpu", "cuda"))
+    check_device(device, "hog")
     cell_size = as_count(cell_size, "cell_size", minimum=1)
     threads = as_threads(num_threads)
     if device == "cuda" and getattr(images, "is_cuda", False):

@@ -246,7 +246,7 @@ class Whitening:
         return self
 
     def _check_params(self) -> None:
-        check_device(self.device, "whitening", ("cpu", "cuda"))
+        check_device(self.device, "whitening")
         as_choice(self.estimator, "estimator", ("full", "stationary"))
         if self.shrinkage != "auto":
             if isinstance(self.shrinkage, str):
@@ -412,7 +412,7 @@ class Whitening:
             CUDA cannot be used, or its memory does not suffice; the message says why.
         """
         self._finish()
-        check_device(self.device, "whitening", ("cpu", "cuda"))
+        check_device(self.device, "whitening")
         assert self._projection is not None
         rows = self._as_rows(X)
         if not isinstance(rows, np.ndarray):

@@ -103,7 +103,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        check_device("cuda", "training", ("cpu", "cuda"))
+        check_device("cuda", "training")
         local, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= count:
             raise RunError(f"no GPU is left: this machine has {count}")

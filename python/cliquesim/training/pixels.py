@@ -31,7 +31,7 @@ def as_torch_device(name: str, stage: str) -> torch.device:
     device = torch.device(name)
     if device.type != "cuda":
         return device
-    check_device("cuda", stage, ("cpu", "cuda"))
+    check_device("cuda", stage)
     return torch.device(
         "cuda", torch.cuda.current_device() if device.index is None else device.index
     )
