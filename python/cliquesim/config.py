@@ -50,6 +50,11 @@ class Config(BaseModel):
     # neighbours, cliques
     mirror: bool = Field(True, description="mirrored frames join the pool")
     within_category: bool = Field(True, description="cliques within categories")
+    least_sequences: int = Field(
+        8,
+        ge=0,
+        description="with fewer in a category, pieces of them count as sequences",
+    )
     n_neighbors: int = Field(30, ge=1, description="of every frame, for its candidate clique")
     teacher_pool_radius: int = Field(2, ge=0, description="Eq. (9) for the similarities of cliques")
     clique_quantile: float = Field(0.95, ge=0, lt=1, description="similarity every pair must reach")

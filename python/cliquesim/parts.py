@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cliquesim.batches import BatchWarning, select_batches
 from cliquesim.batches.problem import as_problem, default_lambda
 from cliquesim.batches.selection import LAMBDA1_UNITS, LAMBDA2_UNITS
-from cliquesim.cliques import build_cliques
+from cliquesim.cliques import CliqueWarning, build_cliques
 from cliquesim.config import Config
 from cliquesim.errors import InputError
 from cliquesim.neighbors import neighbors
@@ -91,9 +91,16 @@ def make_cliques(
 ) -> PooledCliques:
     """Cliques of every part (Sect. 2.2), from neighbours in rows of the pool."""
     blocks, part_of, similarities, infos = [], [], [], []
-    same, pairs, done = 0.0, 0, 0
+    same, pairs, done, too_few = 0.0, 0, 0, 0
     local = np.full(len(pool) + 1, -1, np.int64)  # the last entry answers for "no neighbour"
     for part, rows in enumerate(pool.parts()):
+        sequences = len(np.unique(pool.sequence[rows]))
+        if sequences * config.clique_per_sequence < config.clique_min_size:
+            blocks.append(sp.csr_array((0, len(pool))))
+            similarities.append(np.zeros((0, 0)))
+            infos.append({"cliques": 0, "sequences": sequences})
+            too_few += 1
+            continue
         local[rows] = np.arange(len(rows))
         built = build_cliques(
             similar[rows],
@@ -125,6 +132,14 @@ def make_cliques(
         sizes = np.diff(member.indptr).astype(np.int64)
         weight = int((sizes * (sizes - 1) // 2).sum())
         same, pairs = same + built.same_group_pairs * weight, pairs + weight
+    if too_few:
+        warnings.warn(
+            f"{too_few} of {len(infos)} categories have too few sequences for a clique of "
+            f"{config.clique_min_size} frames and are not learned from; lower clique_min_size, or "
+            "set within_category=false",
+            CliqueWarning,
+            stacklevel=2,
+        )
     membership = sp.vstack(blocks, format="csr")
     if membership.shape[0] < 2:
         raise InputError(

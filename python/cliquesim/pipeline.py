@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from cliquesim import parts
 from cliquesim._device import check_device
 from cliquesim._files import load_array, save_array, save_json
+from cliquesim.cliques import CliqueWarning
 from cliquesim.config import Config
 from cliquesim.encoder import Encoder
 from cliquesim.errors import InputError
@@ -188,7 +190,8 @@ class _Fit:
         self.ranks = ranks
         self.corpus, self.folder, self.config = corpus, run, config
         self.threads, self.device = num_threads, device
-        self.pool = Pool.of(corpus, config.mirror, config.within_category)
+        self.pool = Pool.of(corpus, config)
+        self.sequence = self.pool.sequence[: len(corpus)]
         self.extent = corpus.extent if config.focus else None
         self._values = config.model_dump(mode="json")
 
@@ -197,6 +200,8 @@ class _Fit:
 
     def run(self) -> FitResult:
         config, run = self.config, self.folder
+        if not run.planning:
+            self._tell_of_pieces()
         hog = self.descriptors_stage()
         reason = f"max_rounds={config.max_rounds} reached"
         previous: Stage | None = None
@@ -240,6 +245,17 @@ class _Fit:
         save_json(run.path / "summary.json", summary)
         return FitResult(run.path, summary, model)
 
+    def _tell_of_pieces(self) -> None:
+        sequences, pieces = (len(np.unique(one)) for one in (self.corpus.sequence, self.sequence))
+        if pieces > sequences:
+            warnings.warn(
+                f"a category has fewer than {self.config.least_sequences} sequences (folders of "
+                f"frames, videos): cut in time, the {sequences} sequence(s) count as {pieces}, as "
+                "cliques take their frames from different ones (least_sequences)",
+                CliqueWarning,
+                stacklevel=4,
+            )
+
     def descriptors_stage(self) -> Stage:
         """Whitened HOG of the frames and their mirror images (Sect. 2.1)."""
         names = (
@@ -250,6 +266,8 @@ class _Fit:
             "shrinkage",
             "mirror",
             "focus",
+            "within_category",
+            "least_sequences",
         )
 
         def body(work: StageWork) -> dict[str, Any]:
@@ -266,7 +284,7 @@ class _Fit:
             corpus = self.corpus
             found = hog_lda.fit_transform(
                 corpus.frames,
-                corpus.sequence,
+                self.sequence,
                 work.folder,
                 config.mirror,
                 work.progress,
@@ -383,7 +401,7 @@ class _Fit:
                 "membership": membership,
                 "batches": load_batches(chosen.folder, membership.shape[0]),
                 "pool": np.stack([self.pool.frame, self.pool.flip], axis=1),
-                "sequence": self.corpus.sequence,
+                "sequence": self.sequence,
                 "extent": self.extent,
                 "config": dataclasses.replace(self.config.training, seed=settings["seed"]),
                 "initial": EmbeddingModel.load(before.folder / MODEL) if before else None,
@@ -438,7 +456,7 @@ class _Fit:
             fused = self.config.embedding == "fused"
             if fused:
                 parts.append(load_array(hog.folder / "descriptors.npy", mmap=True)[:n])
-            features, weights = fuse(parts, self.corpus.sequence)
+            features, weights = fuse(parts, self.sequence)
             save_array(work.folder / "embedding.npy", features)
             return {
                 "rows": n,

@@ -279,7 +279,7 @@ def test_whose_neighbours_a_network_takes_for_the_same(
             evaluate_baselines(tmp_path / "run", place.labels, [name], num_threads=1)
     paper, across = (one.toarray() != 0 for one in sets)
     model = SimilarityModel.load(tmp_path / "run")
-    pool = Pool.of(model.corpus_, model.config.mirror, model.config.within_category)
+    pool = Pool.of(model.corpus_, model.config)
     X = np.load(tmp_path / "run/descriptors/descriptors.npy").astype(np.float64)
     similar = np.where(pool.category[:, None] == pool.category[None, :], X @ X.T, -np.inf)
     np.fill_diagonal(similar, np.inf)

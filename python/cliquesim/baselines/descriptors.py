@@ -55,7 +55,15 @@ def hog_lda(estimator: str, one_scale: bool) -> Callable[[Workplace], Prepared]:
 
 def _fitted(place: Workplace, estimator: str) -> Stage:
     config = place.config
-    names = ("scales", "scale_margins", "cell_size", "mirror", "focus")
+    names = (
+        "scales",
+        "scale_margins",
+        "cell_size",
+        "mirror",
+        "focus",
+        "within_category",
+        "least_sequences",
+    )
     settings = {name: place.run.manifest["settings"][name] for name in names}
 
     def body(work: StageWork) -> dict[str, Any]:
@@ -70,7 +78,7 @@ def _fitted(place: Workplace, estimator: str) -> Stage:
         corpus = place.corpus
         fitting.fit_transform(
             corpus.frames,
-            corpus.sequence,
+            place.pool.sequence[: len(corpus)],
             work.folder,
             config.mirror,
             work.progress,

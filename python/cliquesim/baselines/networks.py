@@ -194,7 +194,7 @@ def exemplar_cnn(place: Workplace) -> Prepared:
     )
 
     def sets() -> Positives:
-        pool = Pool.of(place.corpus, mirror=False, within_category=place.config.within_category)
+        pool = Pool.of(place.corpus, place.config.model_copy(update={"mirror": False}))
         return Positives.around(pool, rest=config.loss == "softmax")
 
     def cut() -> NDArray[np.uint8]:
@@ -268,6 +268,7 @@ def _trained(
         "mirror": place.config.mirror,
         "focus": place.config.focus,
         "within_category": place.config.within_category,
+        "least_sequences": place.config.least_sequences,
         "cliques_per_batch": place.config.cliques_per_batch,
     }
 
@@ -283,7 +284,7 @@ def _trained(
             positives.membership,
             batches,
             pool=pool,
-            sequence=place.corpus.sequence,
+            sequence=place.pool.sequence[: len(place.corpus)],
             extent=None if frames else place.model.extent_,
             config=config,
             num_threads=place.threads,

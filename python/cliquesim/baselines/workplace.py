@@ -65,7 +65,7 @@ class Workplace:
 
     @property
     def pool(self) -> Pool:
-        return Pool.of(self.corpus, self.config.mirror, self.config.within_category)
+        return Pool.of(self.corpus, self.config)
 
     @property
     def radii(self) -> tuple[int, ...]:

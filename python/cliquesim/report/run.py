@@ -55,7 +55,7 @@ def report_run(
         auc = evaluate_run(folder, labels, curves=True)
     corpus, summary = model.corpus_, model.summary_
     n, last = len(corpus), folder / f"round-{summary['rounds']}"
-    pool = Pool.of(corpus, model.config.mirror, model.config.within_category)
+    pool = Pool.of(corpus, model.config)
     baselines = load_table(folder)
     membership = load_cliques(last / "cliques", len(pool)).membership
     data = ReportData(
