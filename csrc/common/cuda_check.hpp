@@ -9,8 +9,9 @@
 namespace cliquesim::cuda {
 
 inline void check(cudaError_t status, const char* what) {
-    if (status != cudaSuccess)
-        throw std::runtime_error(std::string(what) + ": CUDA: " + cudaGetErrorString(status));
+    if (status == cudaSuccess) return;
+    cudaGetLastError();  // told here; a later launch is not to find it
+    throw std::runtime_error(std::string(what) + ": CUDA: " + cudaGetErrorString(status));
 }
 
 // Selects a device and goes back to the caller's.

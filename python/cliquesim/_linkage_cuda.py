@@ -16,6 +16,8 @@ from cliquesim.errors import InputError
 
 # Distances that are made, uploaded or checked at a time.
 _AT_ONCE = 1 << 25
+# Rows at a time are a multiple of this: products are made in tiles of as many.
+_TILE = 128
 # Below this share of |a|^2 + |b|^2 the squared distance has lost too many digits.
 _CANCELLATION = {torch.float32: 1 / 32, torch.float64: 1 / 65536}
 
@@ -215,6 +217,8 @@ def _mirror(square: torch.Tensor, begin: int, end: int) -> None:
 
 def _row_blocks(n: int) -> Iterator[tuple[int, int]]:
     rows = max(1, _AT_ONCE // n)
+    if rows > _TILE:
+        rows -= rows % _TILE
     for begin in range(0, n, rows):
         yield begin, min(n, begin + rows)
 

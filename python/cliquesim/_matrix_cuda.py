@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from cliquesim.errors import InputError
 
 # Numbers that are uploaded, checked or converted at a time.
 _AT_ONCE = 1 << 24
+
+# torch 2.9 warns, the first time, of the older of the two ways of `full_precision`.
+with warnings.catch_warnings(), suppress(RuntimeError):
+    warnings.simplefilter("ignore")
+    torch.get_float32_matmul_precision()
 
 
 def as_cuda_matrix(

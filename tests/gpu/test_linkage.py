@@ -64,6 +64,17 @@ def test_growing_and_shrinking_gaps() -> None:
         np.testing.assert_array_equal(cs.linkage(few, device="cuda"), cs.linkage(few))
 
 
+def test_the_chain_on_several_blocks() -> None:
+    """Rows so long that several blocks of threads look through one together."""
+    n = 12_500
+    points = np.cumsum(np.arange(n) + np.random.default_rng(7).uniform(0, 0.1, n))[::-1]
+    square = np.subtract.outer(points, points)
+    np.abs(square, out=square)
+    found = cs.linkage(square, metric="precomputed", device="cuda")
+    expected = cs.linkage(square, metric="precomputed", overwrite=True)
+    np.testing.assert_array_equal(found, expected)
+
+
 def square_of(X: NDArray[Any], metric: str) -> NDArray[Any]:
     """The distances as they are made on the device: their last digits are torch's."""
     import torch
