@@ -81,7 +81,8 @@ CLIQUESIM_HOST_DEVICE inline std::uint64_t entering_key(const SearchEnd& end, st
                                                         const Similarity& similarity, float margin,
                                                         std::int64_t candidate) {
     const float score = end.sign * similarity.value + margin;
-    if (!(score >= end.best.bounds[row])) return 0;
+    // A list of nothing has an infinite bound, which an infinite margin would pass.
+    if (end.best.k == 0 || !(score >= end.best.bounds[row])) return 0;
     const std::uint64_t key = candidate_key(score, candidate_code(candidate, similarity.flipped));
     return key > end.best.keys[row * end.best.k + end.best.k - 1] ? key : 0;
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ _LONGEST, _LARGEST = 4095.0, 2048.0
 _LENGTHS = 2.0**-60, 2.0**62
 _AT_ONCE = 1 << 22  # numbers that are rounded at a time
 _ALIGNED = 8  # columns, as tensor cores like them
+_REDUCED = "allow_fp16_reduced_precision_reduction"
 
 
 def rounded_bytes(search: Search) -> int:
@@ -67,19 +69,17 @@ def exact_on(device: torch.device) -> bool:
 @contextmanager
 def full_accumulators() -> Iterator[None]:
     """float16 products are summed in float32, whatever the caller allows."""
-    settings = torch.backends.cuda.matmul
-    names = [
-        name
-        for name in ("allow_fp16_reduced_precision_reduction", "allow_fp16_accumulation")
-        if hasattr(settings, name)
-    ]
-    before = [getattr(settings, name) for name in names]
+    settings: Any = torch.backends.cuda.matmul
+    names = [name for name in (_REDUCED, "allow_fp16_accumulation") if hasattr(settings, name)]
+    before = {name: getattr(settings, name) for name in names}
+    if hasattr(settings, _REDUCED + "_split_k"):  # both are set as one, from torch 2.10 on
+        before[_REDUCED] = before[_REDUCED], getattr(settings, _REDUCED + "_split_k")
     for name in names:
         setattr(settings, name, False)
     try:
         yield
     finally:
-        for name, value in zip(names, before, strict=True):
+        for name, value in before.items():
             setattr(settings, name, value)
 
 

@@ -236,3 +236,23 @@ TEST_CASE("some rows among all have the lists that they have among all") {
                          &some_bottom.keys[size(i * k)]));
     }
 }
+
+TEST_CASE("an infinite margin lets nothing into a list of nothing") {
+    std::mt19937 random(6);
+    const std::int64_t n = 20, k = 3;
+    const std::vector<float> values(size(n * n), 0.0f);
+    const std::vector<RoundedRow> unrounded(size(n), {0, 0x1.8p63f, 0x1.8p63f});
+    HostEnd top(n, k, 1, 2 * n), bottom(n, 0, -1, 2 * n);
+    DeviceTile tile{values.data(), nullptr, n, n, n, 0, 0, false, {true, nullptr, nullptr, -1}};
+    tile.rounded_rows = tile.rounded_cols = unrounded.data();
+    REQUIRE(product_margin(unrounded[0], unrounded[1]) == infinite_score);
+    for (int tiles = 0; tiles < 2; ++tiles) {
+        run_step({tile, {top.view(), bottom.view()}}, random);
+        CHECK(
+            std::all_of(bottom.counts.begin(), bottom.counts.end(), [](int c) { return c == 0; }));
+    }
+    for (std::int64_t i = 0; i < n; ++i) {
+        CHECK(key_score(top.keys[size(i * k)]) == infinite_score);
+        CHECK(top.bounds[size(i)] == infinite_score);
+    }
+}

@@ -292,13 +292,17 @@ def test_torch_takes_the_arguments_of_the_product(monkeypatch: pytest.MonkeyPatc
     _tiles_cuda.half_products(a, a, out)
 
 
-def test_sums_are_in_float32_whatever_the_caller_allows() -> None:
+@pytest.mark.parametrize("split_k", [True, False])
+def test_sums_are_in_float32_whatever_the_caller_allows(split_k: bool) -> None:
     settings = torch.backends.cuda.matmul
-    before = settings.allow_fp16_reduced_precision_reduction
-    settings.allow_fp16_reduced_precision_reduction = True
+    name = "allow_fp16_reduced_precision_reduction"
+    if not split_k and not hasattr(settings, name + "_split_k"):
+        pytest.skip("needs torch 2.10 or newer")
     try:
+        setattr(settings, name, True if split_k else (False, False))
         with _rounded_cuda.full_accumulators():
             assert not settings.allow_fp16_reduced_precision_reduction
-        assert settings.allow_fp16_reduced_precision_reduction
+        assert settings.allow_fp16_reduced_precision_reduction == split_k
+        assert getattr(settings, name + "_split_k", True) == split_k
     finally:
-        settings.allow_fp16_reduced_precision_reduction = before
+        settings.allow_fp16_reduced_precision_reduction = True

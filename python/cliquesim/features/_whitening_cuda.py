@@ -42,10 +42,9 @@ def add_moments(
 
     O(N D^2). InputError names the first row that is not finite; the moments are then of no use.
     """
-    dimensions = len(shift)
-    need = 8 * dimensions * (dimensions + 1) + 4 * dimensions * (
-        _PANEL + _PRODUCT_ROWS + 2 * _block_rows(rows)
-    )
+    dimensions, block_rows = len(shift), _block_rows(rows)
+    products = min(_PANEL, dimensions) * (block_rows // _PRODUCT_ROWS + 2)
+    need = 8 * dimensions * (dimensions + 1) + 4 * dimensions * (3 * block_rows + products)
     with _working(device, "moments", need):
         centre = torch.from_numpy(shift).to(device)
         first = torch.zeros(dimensions, dtype=torch.float64, device=device)
@@ -53,10 +52,9 @@ def add_moments(
         finite = _FiniteRows(device)
         for start, block in _blocks(rows, device):
             finite.see(start, block)
-            for few in _slices(len(block), _PRODUCT_ROWS):
-                centred = block[few] - centre
-                first += centred.sum(dim=0, dtype=torch.float64)
-                _add_products(centred, second)
+            centred = block - centre
+            first += centred.sum(dim=0, dtype=torch.float64)
+            _add_products(centred, second)
             _report(progress, start + len(block), rows)
         finite.check(rows)
         total += first.cpu().numpy()
@@ -156,11 +154,19 @@ class _FiniteRows:
 
 
 def _add_products(centred: torch.Tensor, scatter: torch.Tensor) -> None:
-    """scatter += C^T C, from the panels on the diagonal downwards."""
-    for columns in _slices(len(scatter), _PANEL):
-        first = columns.start
-        # add_, as += would also assign the view to itself.
-        scatter[first:, columns].add_(centred[:, first:].T @ centred[:, columns])
+    """scatter += C^T C, from the panels on the diagonal downwards.
+
+    The products of all stretches of rows are made at once: one alone leaves half of a large GPU
+    idle.
+    """
+    whole = len(centred) // _PRODUCT_ROWS * _PRODUCT_ROWS
+    stretches = centred[:whole].view(-1, _PRODUCT_ROWS, len(scatter)), centred[None, whole:]
+    for few in (one for one in stretches if one.numel()):
+        for columns in _slices(len(scatter), _PANEL):
+            first = columns.start
+            products = torch.bmm(few[:, :, first:].mT, few[:, :, columns])
+            # add_, as += would also assign the view to itself.
+            scatter[first:, columns].add_(products.sum(dim=0, dtype=torch.float64))
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
