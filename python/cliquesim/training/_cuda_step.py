@@ -93,7 +93,7 @@ class CudaStep:
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             self.buffer.upload(step)
-            torch.manual_seed(self.source.torch_seed(step))
+            torch.cuda.manual_seed(self.source.torch_seed(step))  # that of this GPU alone: quick
             if self.mean.alone:
                 self._launch(n_cliques)
             else:
