@@ -5,10 +5,11 @@
 Steps of the paper's training (227 pixels, batches of 128, AdaGrad, softmax) with bfloat16 products,
 as they are, without the CUDA graph, with the convolutions that cuDNN finds fastest (a seed does not
 repeat then), and by torch's operations from frames in the host's memory; and their parts: the
-numbers of a step on the host, the pixels, local response normalisation and AdaGrad, the latter two
-beside torch's. The floor is the products of the network, forward and backward, at the speed of
-torch's bfloat16 products in this run, and AdaGrad's 20 bytes a weight of the network at that of its
-copies. Prints a table, with --kernels the longest kernels of a step, and JSON to --output.
+numbers of a step on the host, the pixels, conv1 as it is and of blocks of 4 x 4 pixels with 48
+channels, local response normalisation and AdaGrad, the latter two beside torch's. The floor is the
+products of the network, forward and backward, at the speed of torch's bfloat16 products in this
+run, and AdaGrad's 20 bytes a weight of the network at that of its copies. Prints a table, with
+--kernels the longest kernels of a step, and JSON to --output.
 """
 
 from __future__ import annotations
@@ -159,6 +160,17 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
 
         return body
 
+    seen = step.input.make(step.buffer.changes)
+    first = torch.randn((96, 3, 11, 11), device="cuda", dtype=torch.bfloat16)
+    first = first.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def convolved(convolution: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+        def body() -> None:
+            y = convolution(seen, first)
+            torch.autograd.grad(y, first, y.detach())
+
+        return body
+
     weights = [p for m in one.state.modules.values() for p in m.parameters()]
     for weight in weights:
         weight.grad = torch.ones_like(weight)
@@ -166,11 +178,25 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     return {
         "numbers of a step, on the host": draw,
         "pixels": lambda: step.input.make(step.buffer.changes),
+        "conv1, both ways": convolved(lambda x, weight: F.conv2d(x, weight, stride=4)),
+        "conv1 of blocks, both ways": convolved(convolution_of_blocks),
         "ReLU and LRN of conv1, both ways": both_ways(local_response_norm),
         "ReLU and LRN of conv1, both ways, torch": both_ways(torch_response_norm),
         "AdaGrad": one.state.optimizer.step,
         "AdaGrad, torch": by_torch.step,
     }
+
+
+def convolution_of_blocks(x: Tensor, weight: Tensor) -> Tensor:
+    """Stride 4 of 11 x 11 pixels as stride 1 of 3 x 3 blocks: 48 channels in place of 3."""
+    n, channels, side, _ = x.shape
+    blocks = (side + 1) // 4
+    pixels = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1))
+    rows = pixels.reshape(n, blocks, 4, blocks, 4 * channels).transpose(2, 3)
+    image = rows.reshape(n, blocks, blocks, 16 * channels).permute(0, 3, 1, 2)
+    split = F.pad(weight, (0, 1, 0, 1)).reshape(-1, channels, 3, 4, 3, 4)
+    kernel = split.permute(0, 3, 5, 1, 2, 4).reshape(-1, 16 * channels, 3, 3)
+    return F.conv2d(image, kernel.contiguous(memory_format=torch.channels_last))
 
 
 def torch_response_norm(
