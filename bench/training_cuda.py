@@ -3,11 +3,13 @@
     python bench/training_cuda.py --output training_cuda.json
 
 Steps of the paper's training (227 pixels, batches of 128, AdaGrad, softmax) with bfloat16 products,
-as they are, without the CUDA graph, and by torch's operations from frames in the host's memory;
-and their parts: the numbers of a step on the host, the pixels, local response normalisation and
-AdaGrad, the latter two beside torch's. The floor is the products of the network, forward and
-backward, at the speed of torch's bfloat16 products in this run, and AdaGrad's 20 bytes a weight of
-the network at that of its copies. Prints a table, and JSON to --output.
+as they are, without the CUDA graph, with the convolutions that cuDNN finds fastest (a seed does not
+repeat then), and by torch's operations from frames in the host's memory; and their parts: the
+numbers of a step on the host, the pixels, conv1 as it is and of blocks of 4 x 4 pixels with 48
+channels, local response normalisation and AdaGrad, the latter two beside torch's. The floor is the
+products of the network, forward and backward, at the speed of torch's bfloat16 products in this
+run, and AdaGrad's 20 bytes a weight of the network at that of its copies. Prints a table, with
+--kernels the longest kernels of a step, and JSON to --output.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 
 from _measure import at_least, table
 from _measure_cuda import cuda_provenance, repeated, require_gpu, speeds
 from cliquesim.training import TrainingConfig, backbones, trainer
+from cliquesim.training._cuda_step import repeatable_convolutions
 from cliquesim.training._response_norm import local_response_norm
 from cliquesim.training.optimizers import build_optimizer
 
@@ -41,6 +45,7 @@ def main() -> int:
     parser.add_argument("--batch", type=at_least(8), default=128)
     parser.add_argument("--steps", type=at_least(1), default=200, help="of one measurement")
     parser.add_argument("--repeats", type=at_least(1), default=5)
+    parser.add_argument("--kernels", type=at_least(0), default=0, help="of a step, the longest")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
     if not require_gpu():
@@ -52,7 +57,7 @@ def main() -> int:
         **cuda_provenance(),
         "frames": options.frames,
         "settings": config.to_dict(),
-        **measure(config, options.frames, options.steps, options.repeats),
+        **measure(config, options.frames, options.steps, options.repeats, options.kernels),
     }
     print(show(report))
     if options.output:
@@ -60,7 +65,9 @@ def main() -> int:
     return 0
 
 
-def measure(config: TrainingConfig, n: int, steps: int, repeats: int) -> dict[str, Any]:
+def measure(
+    config: TrainingConfig, n: int, steps: int, repeats: int, kernels: int
+) -> dict[str, Any]:
     """Seconds of every way and part, and the floor of a step."""
     frames = np.random.default_rng(0).integers(0, 256, (n, 227, 227, 3), dtype=np.uint8)
     ours = make_trainer(frames, config)
@@ -73,7 +80,13 @@ def measure(config: TrainingConfig, n: int, steps: int, repeats: int) -> dict[st
     by_torch = make_trainer(frames, config)
     by_torch.cuda = None
     by_torch.state.optimizer = build_optimizer(config, list(by_torch.state.modules.values()))
-    found = {name: per_step(step, steps, repeats) for name, step in ways.items()}
+    with repeatable_convolutions():  # as `train` has them
+        found = {name: per_step(step, steps, repeats) for name, step in ways.items()}
+        longest = kernel_seconds(plain.step, kernels) if kernels else {}
+    torch.backends.cudnn.benchmark = True
+    fastest = make_trainer(frames, config)
+    found["step, fastest convolutions"] = per_step(fastest.step, steps, repeats)
+    torch.backends.cudnn.benchmark = False
     with mock.patch.object(backbones, "local_response_norm", torch_response_norm):
         found["step by torch"] = per_step(by_torch.step, max(1, steps // 10), repeats)
     for name, body in parts(ours).items():
@@ -83,6 +96,7 @@ def measure(config: TrainingConfig, n: int, steps: int, repeats: int) -> dict[st
         "images_per_second": config.batch_size / found["step"],
         "floor": least,
         "floor_ratio": found["step"] / least["seconds"],
+        "kernels": longest,
     }
 
 
@@ -117,6 +131,16 @@ def per_step(step: Callable[[int], None], steps: int, repeats: int) -> float:
     return repeated(lambda: some(steps), repeats)["median"] / steps
 
 
+def kernel_seconds(step: Callable[[int], None], most: int) -> dict[str, float]:
+    """Of a step without a graph, by kernel."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        step(0)
+        torch.cuda.synchronize()
+    rows = [row for row in seen.key_averages() if row.device_type != DeviceType.CPU]
+    rows.sort(key=lambda row: -row.self_device_time_total)
+    return {f"{one.count} x {one.key}": 1e-6 * one.self_device_time_total for one in rows[:most]}
+
+
 def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     """Parts of a step, each on its own."""
     step = one.cuda
@@ -136,6 +160,17 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
 
         return body
 
+    seen = step.input.make(step.buffer.changes)
+    first = torch.randn((96, 3, 11, 11), device="cuda", dtype=torch.bfloat16)
+    first = first.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def convolved(convolution: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+        def body() -> None:
+            y = convolution(seen, first)
+            torch.autograd.grad(y, first, y.detach())
+
+        return body
+
     weights = [p for m in one.state.modules.values() for p in m.parameters()]
     for weight in weights:
         weight.grad = torch.ones_like(weight)
@@ -143,11 +178,25 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     return {
         "numbers of a step, on the host": draw,
         "pixels": lambda: step.input.make(step.buffer.changes),
+        "conv1, both ways": convolved(lambda x, weight: F.conv2d(x, weight, stride=4)),
+        "conv1 of blocks, both ways": convolved(convolution_of_blocks),
         "ReLU and LRN of conv1, both ways": both_ways(local_response_norm),
         "ReLU and LRN of conv1, both ways, torch": both_ways(torch_response_norm),
         "AdaGrad": one.state.optimizer.step,
         "AdaGrad, torch": by_torch.step,
     }
+
+
+def convolution_of_blocks(x: Tensor, weight: Tensor) -> Tensor:
+    """Stride 4 of 11 x 11 pixels as stride 1 of 3 x 3 blocks: 48 channels in place of 3."""
+    n, channels, side, _ = x.shape
+    blocks = (side + 1) // 4
+    pixels = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1))
+    rows = pixels.reshape(n, blocks, 4, blocks, 4 * channels).transpose(2, 3)
+    image = rows.reshape(n, blocks, blocks, 16 * channels).permute(0, 3, 1, 2)
+    split = F.pad(weight, (0, 1, 0, 1)).reshape(-1, channels, 3, 4, 3, 4)
+    kernel = split.permute(0, 3, 5, 1, 2, 4).reshape(-1, 16 * channels, 3, 3)
+    return F.conv2d(image, kernel.contiguous(memory_format=torch.channels_last))
 
 
 def torch_response_norm(
@@ -186,7 +235,8 @@ def step_flops(backbone: nn.Module, size: int) -> int:
 
 
 def show(report: dict[str, Any]) -> str:
-    rows = [[name, f"{1e3 * one:.3f}"] for name, one in report["seconds"].items()]
+    seconds = {**report["seconds"], **report["kernels"]}
+    rows = [[name[:100], f"{1e3 * one:.3f}"] for name, one in seconds.items()]
     return "\n".join(
         [
             f"{report['machine']['gpu']}, batches of {report['settings']['batch_size']}",

@@ -100,7 +100,7 @@ def test_the_networks_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not resident:
-        monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: 0)
+        monkeypatch.setattr(_cuda_pixels, "free_memory", lambda _: 0)
     data = make_data(side)
     config = TrainingConfig(**{**SMALL, "image_size": side}, steps=1, augmentation=changes)
     source = StepSource(
@@ -138,7 +138,7 @@ def test_response_norm(channels: int, dtype: torch.dtype, share: float, rectifie
     x, above = (
         (torch.randn(5, channels, 27, 13, generator=generator) * 20).to(dtype) for _ in range(2)
     )
-    plain = x.float().requires_grad_()
+    plain = x.float().clone().requires_grad_()  # not x itself
     seen = plain.relu() if rectifies else plain
     expected = F.local_response_norm(seen, 5, alpha=1e-2, beta=0.75, k=1.0)
     expected.backward(above.float())
@@ -232,7 +232,7 @@ def test_frames_in_pinned_memory_train_alike(monkeypatch: pytest.MonkeyPatch) ->
     data = make_data(64)
     config = TrainingConfig(**SMALL, steps=6)
     resident = train(**data, config=config, device="cuda")
-    monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: 0)
+    monkeypatch.setattr(_cuda_pixels, "free_memory", lambda _: 0)
     assert_same(train(**data, config=config, device="cuda"), resident)
 
 
@@ -243,4 +243,5 @@ def test_runs_on_another_stream() -> None:
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         found = train(**data, config=config, device="cuda")
+    stream.synchronize()
     assert_same(found, expected)

@@ -235,7 +235,7 @@ def test_the_networks_input_is_that_of_torch(toy, front_end, free, monkeypatch) 
     frames, membership, pool, sequence, extent = toy
     pinned: list[torch.Tensor] = []
     freed: list[torch.Tensor] = []
-    monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: free)
+    monkeypatch.setattr(_cuda_pixels, "free_memory", lambda _: free)
     monkeypatch.setattr(_cuda_pixels, "_pin", pinned.append)
     monkeypatch.setattr(_cuda_pixels, "_unpin", freed.append)
     monkeypatch.setattr(_cuda_pixels, "_BLOCK_BYTES", 5 * frames[0].nbytes)
@@ -270,7 +270,7 @@ def test_pinned_memory_that_is_not_there_is_named(toy, monkeypatch) -> None:
     def refuse(pixels: torch.Tensor) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(_cuda_pixels, "_free_memory", lambda _: 0)
+    monkeypatch.setattr(_cuda_pixels, "free_memory", lambda _: 0)
     monkeypatch.setattr(_cuda_pixels, "_pin", refuse)
     with pytest.raises(RunError, match=r"0\.0 GiB of pinned memory for 24 frames"):
         CudaCorpus(toy[0], 32, CPU)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cliquesim._device import free_memory
 from cliquesim.errors import RunError
 from cliquesim.training import _cuda_kernels
 from cliquesim.training._cuda_kernels import AugmentSteps
@@ -41,7 +42,7 @@ class CudaCorpus:
     def __init__(self, frames: NDArray[np.uint8], size: int, device: torch.device) -> None:
         row, stride = 3 * size * size, _row_stride(size)
         needed = len(frames) * stride
-        self.on_device = needed <= _SHARE * _free_memory(device)
+        self.on_device = needed <= _SHARE * free_memory(device)
         if self.on_device:
             self.pixels = torch.empty((len(frames), stride), dtype=torch.uint8, device=device)
         else:
@@ -160,10 +161,6 @@ def _row_stride(size: int) -> int:
 def _rows(frames: Tensor) -> Tensor:
     """uint8 (n, 3, H, W) as (n, H W 3)."""
     return frames.permute(0, 2, 3, 1).reshape(len(frames), -1)
-
-
-def _free_memory(device: torch.device) -> int:
-    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def _pin(pixels: Tensor) -> None:

@@ -83,17 +83,17 @@ class CudaStep:
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._eager: Counter[int] = Counter()
-        self._next: tuple[int, StepInputs] | None = None
+        self._next: tuple[int, StepInputs, int] | None = None
 
     def run(self, step: int) -> float:
         """Make step `step` and return its loss."""
-        inputs = self._prepare(step)
+        inputs, seed = self._prepare(step)
         over_batch = self.head is not None and self.config.head == "batch"
         n_cliques = len(inputs.cliques) if over_batch else self.config.batch_size
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             self.buffer.upload(step)
-            torch.manual_seed(self.source.torch_seed(step))
+            torch.cuda.manual_seed(seed)  # that of this GPU alone: quick
             if self.mean.alone:
                 self._launch(n_cliques)
             else:
@@ -107,13 +107,14 @@ class CudaStep:
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return value
 
-    def _prepare(self, step: int) -> StepInputs:
+    def _prepare(self, step: int) -> tuple[StepInputs, int]:
+        """The inputs and torch's seed of a step."""
         if self._next is None or self._next[0] != step:
             inputs, average = self.source.draw(step), self.state.average
             weight = 0.0 if average is None else average.weight(step)
             self.buffer.write(step, inputs, learning_rate(self.config, step), weight)
-            self._next = step, inputs
-        return self._next[1]
+            self._next = step, inputs, self.source.torch_seed(step)
+        return self._next[1:]
 
     def _launch(self, n_cliques: int) -> None:
         if n_cliques in self.graphs:

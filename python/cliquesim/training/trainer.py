@@ -303,7 +303,8 @@ class _Trainer:
         return TrainingResult(self.model, np.array(state.loss), resumed_from, seconds, precision)
 
     def step(self, step: int) -> None:
-        self.state.modules["backbone"].train()
+        if not self.model.backbone.training:  # what walks through all modules
+            self.model.backbone.train()
         value = self._step(step) if self.cuda is None else self.cuda.run(step)
         if not math.isfinite(value):
             raise RunError(
