@@ -382,6 +382,22 @@ def test_surroundings_begin_at_the_extent():
     assert torch.equal(narrow.other, plain.other)
 
 
+def test_surroundings_are_replaced_by_default_where_there_is_no_box():
+    def replaced(config, extent):
+        drawn = sample_augmentation(2000, config, torch.Generator().manual_seed(0), None, extent)
+        return drawn.ellipse.isfinite().all(1)
+
+    extent = torch.ones(2000, 2)
+    extent[:1000, 0] = 0.9
+    found = replaced(AugmentationConfig(), extent)
+    assert not found[:1000].any()
+    assert 0.65 < float(found[1000:].float().mean()) < 0.75
+    assert torch.equal(replaced(AugmentationConfig(), None)[1000:], found[1000:])
+    asked = replaced(AugmentationConfig(background=0.7), extent)
+    assert 0.65 < float(asked[:1000].float().mean()) < 0.75
+    assert not replaced(AugmentationConfig(background=0.0), None).any()
+
+
 def test_extent_changes_what_is_learned_and_embedded(toy):
     frames, cliques = toy[0], toy[1]
     narrow = np.tile(np.float32([0.5, 1]), (len(frames), 1))

@@ -114,7 +114,7 @@ class NetworkInput:
         self._steps = AugmentSteps(
             config.moves,
             config.recolors,
-            config.background > 0,
+            config.replaces,
             config.erasing > 0,
             config.background_softness,
         )

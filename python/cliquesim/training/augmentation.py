@@ -19,6 +19,8 @@ from cliquesim import _core
 from cliquesim.training.config import AugmentationConfig
 from cliquesim.training.pixels import as_floats
 
+_BACKGROUND = 0.7  # of `AugmentationConfig.background` where it says None and there is no box
+
 
 @dataclass(frozen=True)
 class AugmentationSample:
@@ -58,7 +60,8 @@ def sample_augmentation(
     flip
         (n,) bool: frames to mirror left to right before everything else, not at random.
     extent
-        (n, 2): shares of width and height that the subject takes; surroundings begin there.
+        (n, 2): shares of width and height that the subject takes; surroundings begin there. Below 1
+        for frames that have a box.
     """
 
     def uniform(*shape: int) -> Tensor:
@@ -119,7 +122,10 @@ def _sample_surroundings(
     ellipse = low + (high - low) * torch.rand(n, 2, generator=generator)
     if extent is not None:
         ellipse = ellipse * extent
-    replaced = torch.rand(n, generator=generator) < config.background
+    probability = torch.full((n,), _BACKGROUND if config.background is None else config.background)
+    if extent is not None and config.background is None:
+        probability[(extent < 1).any(1)] = 0.0
+    replaced = torch.rand(n, generator=generator) < probability
     return other, torch.where(replaced[:, None], ellipse, torch.full_like(ellipse, math.inf))
 
 
@@ -138,13 +144,14 @@ def augment_frames(
     colour = torch.column_stack(
         (sample.gain, sample.brightness, sample.contrast, sample.saturation)
     )
+    replaced = config.replaces and bool(sample.ellipse.isfinite().any())
     images = torch.empty((n, 3, height, width))
     _core.augment(
         np.ascontiguousarray(frames.permute(0, 2, 3, 1).numpy()),
         sample.affine.reshape(n, 6).numpy() if moved else none,
         colour.numpy() if config.recolors else none,
-        sample.other[:, None].numpy() if config.background else np.empty((0, 0), np.int64),
-        sample.ellipse.numpy() if config.background else none,
+        sample.other[:, None].numpy() if replaced else np.empty((0, 0), np.int64),
+        sample.ellipse.numpy() if replaced else none,
         config.background_softness,
         sample.erase.numpy() if config.erasing else none,
         images.numpy(),
@@ -172,7 +179,7 @@ def augment(images: Tensor, sample: AugmentationSample, config: AugmentationConf
         images = torch.where(mirrored, images.flip(3), images)
     if config.recolors:
         images = _recolor(images, sample)
-    if config.background:
+    if config.replaces:
         images = _replace_surroundings(images, sample, config.background_softness, x, y)
     if config.erasing:
         left, right, top, bottom = (edge[:, None, None] for edge in sample.erase.unbind(1))

@@ -31,8 +31,9 @@ class AugmentationConfig:
         replaced by the frame's mean colour.
     background
         Probability that what lies outside a soft ellipse is replaced by another frame's pixels.
-        The ellipse's half axes are drawn from `background_radius`, as a share of half the side;
-        its edge is `background_softness` wide.
+        None: 0.7 for frames without a box, 0 for those with one, whose surroundings the network
+        does not see anyway. The ellipse's half axes are drawn from `background_radius`, as a share
+        of half the side; its edge is `background_softness` wide.
     """
 
     translation: float = 0.05
@@ -45,7 +46,7 @@ class AugmentationConfig:
     color_gain: float = 0.0
     erasing: float = 0.3
     erasing_area: tuple[float, float] = (0.02, 0.15)
-    background: float = 0.7
+    background: float | None = None
     background_radius: tuple[float, float] = (0.6, 1.1)
     background_softness: float = 0.15
 
@@ -55,8 +56,9 @@ class AugmentationConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise InputError(f"{name} must be (least, largest) above 0, got {(low, high)}")
-        for name in ("erasing", "background"):
-            as_real(getattr(self, name), name, 0.0, 1.0)
+        as_real(self.erasing, "erasing", 0.0, 1.0)
+        if self.background is not None:
+            as_real(self.background, "background", 0.0, 1.0)
         for name in ("brightness", "contrast", "saturation", "color_gain"):
             as_real(getattr(self, name), name, 0.0, 1.0)
         for name in ("translation", "log_scale", "rotation", "shear", "background_softness"):
@@ -71,6 +73,11 @@ class AugmentationConfig:
     def recolors(self) -> bool:
         """Whether colours change."""
         return any((self.brightness, self.contrast, self.saturation, self.color_gain))
+
+    @property
+    def replaces(self) -> bool:
+        """Whether surroundings may be replaced."""
+        return self.background is None or self.background > 0
 
     @classmethod
     def none(cls) -> AugmentationConfig:
