@@ -56,7 +56,8 @@ FACTORS: dict[str, dict[str, Any]] = {
     # input and augmentation
     "whole crop (focus=false)": {"focus": False},
     "colours in place of gradients": {"training.front_end": "rgb"},
-    "surroundings kept": {"training.augmentation.background": 0.0},
+    "surroundings replaced": {"training.augmentation.background": 0.7},
+    "whole crop, surroundings kept": {"focus": False, "training.augmentation.background": 0.0},
     "nothing erased": {"training.augmentation.erasing": 0.0},
     "not moved, scaled or turned": _STILL,
     "moved, scaled and turned twice as far": {

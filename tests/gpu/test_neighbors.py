@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not AVAILABLE, reason=REASON)]
 
 
 def small_tiles(monkeypatch: pytest.MonkeyPatch, edge: int) -> None:
-    import cliquesim._neighbors_cuda  # noqa: F401
+    from cliquesim.neighbors import _exact_cuda as module
 
-    module = sys.modules["cliquesim._neighbors_cuda"]
     monkeypatch.setattr(module, "_EDGE", edge)
     monkeypatch.setattr(module, "_WHOLE_ROWS", edge)
 
@@ -146,7 +144,7 @@ def test_products_are_not_rounded_to_tf32() -> None:
 
 
 def needs_float16() -> None:
-    from cliquesim._tiles_cuda import multiplies_half
+    from cliquesim.neighbors._tiles_cuda import multiplies_half
 
     if not multiplies_half():
         pytest.skip("needs torch 2.8 or newer")
@@ -155,7 +153,7 @@ def needs_float16() -> None:
 def test_products_of_integers_are_exact() -> None:
     import torch
 
-    from cliquesim import _rounded_cuda
+    from cliquesim.neighbors import _rounded_cuda
 
     needs_float16()
     assert _rounded_cuda.exact_on(torch.device("cuda", torch.cuda.current_device()))
@@ -180,9 +178,8 @@ def test_float16_first_decides_ties_as_on_the_cpu(
 ) -> None:
     needs_float16()
     small_tiles(monkeypatch, edge)
-    import cliquesim._neighbors_float16_cuda  # noqa: F401
+    from cliquesim.neighbors import _float16_cuda as module
 
-    module = sys.modules["cliquesim._neighbors_float16_cuda"]
     monkeypatch.setattr(module, "_ROOM_FACTOR", factor)
     n = 3000
     arguments = ways(n)[way]

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 import cliquesim as cs
-from cliquesim import _matrix_cuda, _neighbors_cuda, _rounded_cuda, _tiles_cuda
+from cliquesim import _matrix_cuda
+from cliquesim.neighbors import _exact_cuda, _rounded_cuda, _tiles_cuda
 
 CPU = torch.device("cpu")
 
@@ -215,7 +216,7 @@ class Event:
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's CPU device stands in for a GPU."""
-    module = sys.modules["cliquesim.neighbors"]
+    module = sys.modules["cliquesim.neighbors.exact"]
     monkeypatch.setattr(module, "check_device", lambda device, **rest: device)
     monkeypatch.setitem(sys.modules, "cliquesim._cuda", StandIn)  # type: ignore[arg-type]
     monkeypatch.setattr(cs, "_cuda", StandIn, raising=False)
@@ -236,5 +237,5 @@ def half_products(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
 
 def small_tiles(monkeypatch: pytest.MonkeyPatch, edge: int, step: int) -> None:
     monkeypatch.setattr(_tiles_cuda, "_STEP", step)
-    monkeypatch.setattr(_neighbors_cuda, "_EDGE", edge)
-    monkeypatch.setattr(_neighbors_cuda, "_WHOLE_ROWS", edge)
+    monkeypatch.setattr(_exact_cuda, "_EDGE", edge)
+    monkeypatch.setattr(_exact_cuda, "_WHOLE_ROWS", edge)

@@ -13,8 +13,9 @@ from neighbors_stand_in import Event, install, small_tiles
 from numpy.typing import NDArray
 
 import cliquesim as cs
-from cliquesim import _lists_cuda, _matrix_cuda, _tiles_cuda
+from cliquesim import _matrix_cuda
 from cliquesim.errors import InputError, RunError
+from cliquesim.neighbors import _lists_cuda, _tiles_cuda
 
 EVERY_WAY: list[dict[str, Any]] = [
     {},
@@ -136,7 +137,7 @@ def test_quantiles_are_those_of_the_cpu(
 
 
 def test_a_tensor_gives_tensors_and_keeps_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["cliquesim.neighbors"], "on_cuda", lambda values: True)
+    monkeypatch.setattr(sys.modules["cliquesim.neighbors.exact"], "on_cuda", lambda values: True)
     X = whole_numbers(np.random.default_rng(4), 40)
     tensor = torch.from_numpy(X.copy())
     found = cs.neighbors(tensor, k=3, n_bottom=2, metric="correlation", device="cuda")

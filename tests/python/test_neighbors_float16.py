@@ -12,8 +12,8 @@ from neighbors_stand_in import install, small_tiles
 from numpy.typing import NDArray
 
 import cliquesim as cs
-from cliquesim import _neighbors_float16_cuda, _rounded_cuda, _tiles_cuda
 from cliquesim.errors import InputError, RunError
+from cliquesim.neighbors import _float16_cuda, _rounded_cuda, _tiles_cuda
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +22,8 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def few_candidates(monkeypatch: pytest.MonkeyPatch, factor: int, more: int) -> None:
-    monkeypatch.setattr(_neighbors_float16_cuda, "_ROOM_FACTOR", factor)
-    monkeypatch.setattr(_neighbors_float16_cuda, "_ROOM_MORE", more)
+    monkeypatch.setattr(_float16_cuda, "_ROOM_FACTOR", factor)
+    monkeypatch.setattr(_float16_cuda, "_ROOM_MORE", more)
 
 
 def float16(X: Any, **arguments: Any) -> cs.Neighbors:
@@ -227,7 +227,7 @@ def test_where_most_rows_are_uncertain_float32_does_it_all() -> None:
 
 def test_auto_takes_it_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("DIMENSIONS", 16), ("ROWS", 100), ("COLS_PER_PLACE", 50)):
-        monkeypatch.setattr(_neighbors_float16_cuda, f"_AUTO_{name}", value)
+        monkeypatch.setattr(_float16_cuda, f"_AUTO_{name}", value)
     X = rows_of("gaussian", 200, 32)
 
     def products(X: Any, **arguments: Any) -> str:
@@ -245,7 +245,7 @@ def test_auto_takes_it_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert products(X, memory_limit=roomy // 3) == "float32"
     with pytest.raises(InputError, match="memory_limit is"):
         float16(X, k=2, memory_limit=roomy // 10)
-    monkeypatch.setattr(_neighbors_float16_cuda, "multiplies_half", lambda: False)
+    monkeypatch.setattr(_float16_cuda, "multiplies_half", lambda: False)
     assert products(X) == "float32"
 
 
@@ -257,7 +257,7 @@ def test_what_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         float16(X, groups=np.zeros(30, int), pool_radius=1)
     with pytest.raises(InputError, match="precision='float16' takes no mirrored rows"):
         float16(X, mirrored=X)
-    monkeypatch.setattr(_neighbors_float16_cuda, "multiplies_half", lambda: False)
+    monkeypatch.setattr(_float16_cuda, "multiplies_half", lambda: False)
     with pytest.raises(InputError, match=r"precision='float16' needs torch 2\.8 or newer"):
         float16(X)
 

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from cliquesim._device import out_of_memory
-from cliquesim._lists_cuda import End, Pace, Progress, filled_lists, place
 from cliquesim._matrix_cuda import full_precision
-from cliquesim._neighbors_float16_cuda import neighbors_float16, takes_float16
-from cliquesim._tiles_cuda import Blocks, Search, SimilarityTiles, balanced, fitting_edge
+from cliquesim.neighbors._float16_cuda import neighbors_float16, takes_float16
+from cliquesim.neighbors._lists_cuda import End, Pace, Progress, filled_lists, place
+from cliquesim.neighbors._tiles_cuda import Blocks, Search, SimilarityTiles, balanced, fitting_edge
 
 # Rows and columns of a tile, at most: its product keeps a large GPU busy, and its 64 MiB are
 # written and read in a small part of the product's time. Of a block of whole rows: rows.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cliquesim._tiles_cuda import Search, Side, half_products
+from cliquesim.neighbors._tiles_cuda import Search, Side, half_products
 
 MOST_DIMENSIONS = 1 << 20
 _LONGEST, _LARGEST = 4095.0, 2048.0

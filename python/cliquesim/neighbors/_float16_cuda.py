@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from cliquesim._device import out_of_memory
-from cliquesim._lists_cuda import End, Progress, filled_lists, place
-from cliquesim._rounded_cuda import (
+from cliquesim.errors import InputError, RunError
+from cliquesim.neighbors._lists_cuda import End, Progress, filled_lists, place
+from cliquesim.neighbors._rounded_cuda import (
     MOST_DIMENSIONS,
     exact_on,
     full_accumulators,
@@ -21,8 +22,7 @@ from cliquesim._rounded_cuda import (
     rounded,
     rounded_bytes,
 )
-from cliquesim._tiles_cuda import Search, balanced, fitting_edge, multiplies_half
-from cliquesim.errors import InputError, RunError
+from cliquesim.neighbors._tiles_cuda import Search, balanced, fitting_edge, multiplies_half
 
 # Of Gaussian rows, 113,516 x 1,984 and k = 50, some 135 bounds reach the 50th best.
 _ROOM_FACTOR, _ROOM_MORE = 4, 64

@@ -171,7 +171,7 @@ def neighbors(
     k, n_bottom = as_count(k, "k"), as_count(n_bottom, "n_bottom")
     as_choice(precision, "precision", ("auto", "float32", "int16", "float16"))
     if device == "cuda":
-        from cliquesim._neighbors_cuda import neighbors_cuda
+        from cliquesim.neighbors._exact_cuda import neighbors_cuda
 
         if precision == "int16":
             raise InputError("precision='int16' is for device='cpu'")
@@ -260,7 +260,7 @@ def similarity_quantiles(
         memory_limit,
     )
     if device == "cuda":
-        from cliquesim._neighbors_cuda import similarity_quantiles_cuda
+        from cliquesim.neighbors._exact_cuda import similarity_quantiles_cuda
 
         # A tensor in, a tensor out: the annotation describes arrays.
         result: Any = _like(X, similarity_quantiles_cuda(search, levels, progress))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from cliquesim._tiles_cuda import Blocks, Search, SimilarityTiles, balanced
+from cliquesim.neighbors._tiles_cuda import Blocks, Search, SimilarityTiles, balanced
 
 Progress = Callable[[float], object] | None
 
