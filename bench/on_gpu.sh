@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# All that waits for a GPU, in one go: builds the extension for the GPU at hand, runs tests/gpu and
+# the benches of CUDA, and leaves their output and JSON in a folder. What fails does not stop the
+# rest; the last lines say how each part ended.
+#
+#   bash bench/on_gpu.sh OUT [PART...]        parts: tests hog whitening neighbors linkage batches
+#                                             training fit sanitizer; default: all but the last two
+#
+#   PYTHON          an interpreter with torch for CUDA (default: python3)
+#   PART_SECONDS    a part is stopped after this (default: 120)
+#
+# Nothing is fetched: wheels in the folder wheelhouse are installed first, e.g. from
+#   pip download --only-binary :all: --python-version 3.12 --no-deps -d wheelhouse \
+#       pydantic pydantic-core annotated-types typing-inspection cmeel cmeel-eigen
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=$(realpath -m "${1:?the folder for the results}")
+shift
+parts=("$@")
+((${#parts[@]})) || parts=(tests hog whitening neighbors linkage batches training)
+python=${PYTHON:-python3}
+limit=${PART_SECONDS:-120}
+mkdir -p "$out"
+export PYTHONPATH="$PWD/python${PYTHONPATH:+:$PYTHONPATH}"
+
+if [ -d wheelhouse ]; then
+    "$python" -m pip install -q --no-index --no-deps wheelhouse/*.whl || exit 1
+fi
+architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .)
+cmake -S . -B build/gpu -G Ninja -DPython_EXECUTABLE="$(command -v "$python")" \
+    -DCLIQUESIM_INPLACE=ON -DCLIQUESIM_SIMD_LEVELS="baseline;avx512" -DCLIQUESIM_CUDA=ON \
+    -DCMAKE_CUDA_ARCHITECTURES="${architecture:-90}" \
+    >"$out/build.log" 2>&1 && cmake --build build/gpu >>"$out/build.log" 2>&1
+if (($?)); then
+    tail -n 40 "$out/build.log"
+    exit 1
+fi
+"$python" -m cliquesim doctor | tee "$out/doctor.txt"
+
+summary=()
+part() { # name, command...
+    local name=$1 start=$SECONDS
+    shift
+    timeout "$limit" "$@" >"$out/$name.log" 2>&1
+    local code=$?
+    summary+=("$name: exit $code after $((SECONDS - start)) s")
+    printf '\n== %s\n' "${summary[-1]}"
+    tail -n 25 "$out/$name.log"
+}
+declare -A more=([linkage]="--n 50000 100000" [training]="--kernels 30" [fit]="--frames 20000")
+for name in "${parts[@]}"; do
+    case $name in
+    tests) part tests "$python" -m pytest -W default -q -ra tests/gpu --durations 8 ;;
+    sanitizer)
+        part sanitizer compute-sanitizer --error-exitcode 9 "$python" -m pytest -W default -q \
+            -o timeout=0 tests/gpu -k "not bits and not memory"
+        ;;
+    *) part "$name" "$python" "bench/${name}_cuda.py" ${more[$name]:-} \
+        --output "$out/${name}_cuda.json" ;;
+    esac
+done
+printf '\n'
+printf '%s\n' "${summary[@]}" | tee "$out/summary.txt"
