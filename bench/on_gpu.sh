@@ -50,7 +50,7 @@ part() { # name, command...
 declare -A more=([linkage]="--n 50000 100000" [training]="--kernels 30" [fit]="--frames 20000")
 for name in "${parts[@]}"; do
     case $name in
-    tests) part tests "$python" -m pytest -W default -q -ra tests/gpu --durations 8 ;;
+    tests) part tests "$python" -m pytest -W default -q -rfE tests/gpu --durations 8 ;;
     sanitizer)
         part sanitizer compute-sanitizer --error-exitcode 9 "$python" -m pytest -W default -q \
             -o timeout=0 tests/gpu -k "not bits and not memory"
