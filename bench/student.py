@@ -44,6 +44,7 @@ LIGHT = {
     "training.image_size": 64,
     "training.channels": (16, 32, 64, 128),
     "training.steps": 600,
+    "training.augmentation.background": None,
     "max_rounds": 1,
 }
 _STILL = {f"training.augmentation.{name}": 0.0 for name in ("translation", "log_scale", "rotation")}

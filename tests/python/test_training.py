@@ -382,17 +382,17 @@ def test_surroundings_begin_at_the_extent():
     assert torch.equal(narrow.other, plain.other)
 
 
-def test_surroundings_are_replaced_by_default_where_there_is_no_box():
+def test_surroundings_can_be_replaced_only_where_there_is_no_box():
     def replaced(config, extent):
         drawn = sample_augmentation(2000, config, torch.Generator().manual_seed(0), None, extent)
         return drawn.ellipse.isfinite().all(1)
 
     extent = torch.ones(2000, 2)
     extent[:1000, 0] = 0.9
-    found = replaced(AugmentationConfig(), extent)
+    found = replaced(AugmentationConfig(background=None), extent)
     assert not found[:1000].any()
     assert 0.65 < float(found[1000:].float().mean()) < 0.75
-    assert torch.equal(replaced(AugmentationConfig(), None)[1000:], found[1000:])
+    assert torch.equal(replaced(AugmentationConfig(background=None), None)[1000:], found[1000:])
     asked = replaced(AugmentationConfig(background=0.7), extent)
     assert 0.65 < float(asked[:1000].float().mean()) < 0.75
     assert not replaced(AugmentationConfig(background=0.0), None).any()

@@ -32,8 +32,8 @@ class AugmentationConfig:
     background
         Probability that what lies outside a soft ellipse is replaced by another frame's pixels.
         None: 0.7 for frames without a box, 0 for those with one, whose surroundings the network
-        does not see anyway. The ellipse's half axes are drawn from `background_radius`, as a share
-        of half the side; its edge is `background_softness` wide.
+        does not see anyway; better for short trainings. The ellipse's half axes are drawn from
+        `background_radius`, as a share of half the side; its edge is `background_softness` wide.
     """
 
     translation: float = 0.05
@@ -46,7 +46,7 @@ class AugmentationConfig:
     color_gain: float = 0.0
     erasing: float = 0.3
     erasing_area: tuple[float, float] = (0.02, 0.15)
-    background: float | None = None
+    background: float | None = 0.7
     background_radius: tuple[float, float] = (0.6, 1.1)
     background_softness: float = 0.15
 
@@ -221,6 +221,7 @@ class TrainingConfig:
             steps=400,
             images_per_clique=8,
             cliques_per_batch=16,
+            augmentation=AugmentationConfig(background=None),
         )
         return dataclasses.replace(light, **changes)
 
