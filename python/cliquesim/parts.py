@@ -100,6 +100,7 @@ def make_cliques(
             similarities.append(np.zeros((0, 0)))
             infos.append({"cliques": 0, "sequences": sequences})
             too_few += 1
+            done += len(rows)
             continue
         local[rows] = np.arange(len(rows))
         built = build_cliques(

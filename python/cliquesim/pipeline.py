@@ -191,7 +191,7 @@ class _Fit:
         self.corpus, self.folder, self.config = corpus, run, config
         self.threads, self.device = num_threads, device
         self.pool = Pool.of(corpus, config)
-        self.sequence = self.pool.sequence[: len(corpus)]
+        self.sequence = self.pool.sequence_of_frames
         self.extent = corpus.extent if config.focus else None
         self._values = config.model_dump(mode="json")
 

@@ -71,6 +71,11 @@ class Pool:
             np.tile(category, sides),
         )
 
+    @property
+    def sequence_of_frames(self) -> NDArray[np.int64]:
+        """`sequence` of the frames themselves, (N,): what counts as a frame's sequence."""
+        return self.sequence[~self.flip]
+
     def __len__(self) -> int:
         return len(self.frame)
 

@@ -78,7 +78,7 @@ def _fitted(place: Workplace, estimator: str) -> Stage:
         corpus = place.corpus
         fitting.fit_transform(
             corpus.frames,
-            place.pool.sequence[: len(corpus)],
+            place.pool.sequence_of_frames,
             work.folder,
             config.mirror,
             work.progress,

@@ -284,7 +284,7 @@ def _trained(
             positives.membership,
             batches,
             pool=pool,
-            sequence=place.pool.sequence[: len(place.corpus)],
+            sequence=place.pool.sequence_of_frames,
             extent=None if frames else place.model.extent_,
             config=config,
             num_threads=place.threads,
