@@ -8,10 +8,14 @@
 #
 #   PYTHON          an interpreter with torch for CUDA (default: python3)
 #   PART_SECONDS    a part is stopped after this (default: 120)
+#   TOTAL_SECONDS   what has not ended by then is stopped or left out (default: none)
 #
-# Nothing is fetched: wheels in the folder wheelhouse are installed first, e.g. from
+# Files of tests run side by side, each in its own process: an error that spoils a process's CUDA
+# context fails one file alone. Nothing is fetched: wheels in the folder wheelhouse are installed
+# first, e.g. from
 #   pip download --only-binary :all: --python-version 3.12 --no-deps -d wheelhouse \
-#       pydantic pydantic-core annotated-types typing-inspection cmeel cmeel-eigen
+#       pydantic pydantic-core annotated-types typing-inspection typing-extensions cmeel cmeel-eigen
+# and a wheel of cuhc, which PyPI has as source alone, for bench/linkage_cuda.py.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${1:?the folder for the results}")
@@ -20,6 +24,7 @@ parts=("$@")
 ((${#parts[@]})) || parts=(tests hog whitening neighbors linkage batches training)
 python=${PYTHON:-python3}
 limit=${PART_SECONDS:-120}
+total=${TOTAL_SECONDS:-100000}
 mkdir -p "$out"
 export PYTHONPATH="$PWD/python${PYTHONPATH:+:$PYTHONPATH}"
 
@@ -39,18 +44,40 @@ fi
 
 summary=()
 part() { # name, command...
-    local name=$1 start=$SECONDS
+    local name=$1 start=$SECONDS code
     shift
-    timeout "$limit" "$@" >"$out/$name.log" 2>&1
-    local code=$?
+    stopped_in_time "$@" >"$out/$name.log" 2>&1
+    code=$?
     summary+=("$name: exit $code after $((SECONDS - start)) s")
     printf '\n== %s\n' "${summary[-1]}"
     tail -n 25 "$out/$name.log"
 }
+stopped_in_time() {
+    local left=$((total - SECONDS))
+    ((left > 0)) || return 124
+    timeout -k 5 $((left < limit ? left : limit)) "$@"
+}
+tests() {
+    local file name start=$SECONDS
+    declare -A started=()
+    for file in tests/gpu/test_*.py; do
+        name=$(basename "$file" .py)
+        stopped_in_time "$python" -m pytest -W default -q -rfE "$file" --durations 3 \
+            -p no:cacheprovider >"$out/$name.log" 2>&1 &
+        started[$name]=$!
+    done
+    for name in "${!started[@]}"; do
+        wait "${started[$name]}"
+        summary+=("$name: exit $?, $(tail -n 1 "$out/$name.log")")
+        printf '\n== %s\n' "${summary[-1]}"
+        grep -E '^(FAILED|ERROR)' "$out/$name.log"
+    done
+    summary+=("tests: $((SECONDS - start)) s")
+}
 declare -A more=([linkage]="--n 50000 100000" [training]="--kernels 30" [fit]="--frames 20000")
 for name in "${parts[@]}"; do
     case $name in
-    tests) part tests "$python" -m pytest -W default -q -rfE tests/gpu --durations 8 ;;
+    tests) tests ;;
     sanitizer)
         part sanitizer compute-sanitizer --error-exitcode 9 "$python" -m pytest -W default -q \
             -o timeout=0 tests/gpu -k "not bits and not memory"
