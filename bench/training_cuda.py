@@ -5,8 +5,8 @@
 Steps of the paper's training (227 pixels, batches of 128, AdaGrad, softmax) with bfloat16 products,
 as they are, without the CUDA graph, with the convolutions that cuDNN finds fastest (a seed does not
 repeat then), and by torch's operations from frames in the host's memory; and their parts: the
-numbers of a step on the host, the pixels, conv1 as it is and of blocks of 4 x 4 pixels with 48
-channels, local response normalisation and AdaGrad, the latter two beside torch's. The floor is the
+numbers of a step on the host, the pixels, conv1 of blocks of 4 x 4 pixels and of pixels, what
+follows it (bias, ReLU, LRN, pooling) and AdaGrad, the latter two beside torch's. The floor is the
 products of the network, forward and backward, at the speed of torch's bfloat16 products in this
 run, and AdaGrad's 20 bytes a weight of the network at that of its copies. Prints a table, with
 --kernels the longest kernels of a step, and JSON to --output.
@@ -30,9 +30,15 @@ from torch.autograd import DeviceType
 
 from _measure import at_least, table
 from _measure_cuda import cuda_provenance, repeated, require_gpu, speeds
-from cliquesim.training import TrainingConfig, backbones, trainer
+from cliquesim.training import TrainingConfig, trainer
+from cliquesim.training._activation import (
+    ActivationSteps,
+    ResponseNorm,
+    activate,
+    activate_by_torch,
+)
 from cliquesim.training._cuda_step import repeatable_convolutions
-from cliquesim.training._response_norm import local_response_norm
+from cliquesim.training.backbones import AlexNet, convolution_of_blocks
 from cliquesim.training.optimizers import build_optimizer
 
 BYTES_PER_WEIGHT = 20
@@ -83,14 +89,14 @@ def measure(
     with repeatable_convolutions():  # as `train` has them
         found = {name: per_step(step, steps, repeats) for name, step in ways.items()}
         longest = kernel_seconds(plain.step, kernels) if kernels else {}
+        for name, body in parts(ours).items():
+            found[name] = repeated(body, 10 * repeats)["median"]
     torch.backends.cudnn.benchmark = True
     fastest = make_trainer(frames, config)
     found["step, fastest convolutions"] = per_step(fastest.step, steps, repeats)
     torch.backends.cudnn.benchmark = False
-    with mock.patch.object(backbones, "local_response_norm", torch_response_norm):
+    with mock.patch.object(AlexNet, "_convolved_by_group", AlexNet._convolved):
         found["step by torch"] = per_step(by_torch.step, max(1, steps // 10), repeats)
-    for name, body in parts(ours).items():
-        found[name] = repeated(body, 10 * repeats)["median"]
     return {
         "seconds": found,
         "images_per_second": config.batch_size / found["step"],
@@ -152,21 +158,25 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
 
     x = torch.randn((len(numbers.frames), 96, 55, 55), device="cuda", dtype=torch.bfloat16)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    bias = torch.randn(96, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    steps = ActivationSteps(norm=ResponseNorm(), pools=True)
 
-    def both_ways(norm: Callable[..., Tensor]) -> Callable[[], object]:
+    def both_ways(way: Callable[[Tensor, Tensor, ActivationSteps], Tensor]) -> Callable[[], object]:
         def body() -> None:
-            y = norm(x, alpha=1e-4, beta=0.75, k=1.0, rectifies=True)
-            torch.autograd.grad(y, x, y.detach())
+            y = way(x, bias, steps)
+            torch.autograd.grad(y, (x, bias), y.detach())
 
         return body
 
     seen = step.input.make(step.buffer.changes)
+    frames = torch.randn((len(seen), 3, 227, 227), device="cuda", dtype=torch.bfloat16)
+    frames = frames.contiguous(memory_format=torch.channels_last)
     first = torch.randn((96, 3, 11, 11), device="cuda", dtype=torch.bfloat16)
     first = first.contiguous(memory_format=torch.channels_last).requires_grad_()
 
-    def convolved(convolution: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+    def convolved(convolution: Callable[..., Tensor], images: Tensor) -> Callable[[], object]:
         def body() -> None:
-            y = convolution(seen, first)
+            y = convolution(images, first, stride=4)
             torch.autograd.grad(y, first, y.detach())
 
         return body
@@ -178,31 +188,13 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     return {
         "numbers of a step, on the host": draw,
         "pixels": lambda: step.input.make(step.buffer.changes),
-        "conv1, both ways": convolved(lambda x, weight: F.conv2d(x, weight, stride=4)),
-        "conv1 of blocks, both ways": convolved(convolution_of_blocks),
-        "ReLU and LRN of conv1, both ways": both_ways(local_response_norm),
-        "ReLU and LRN of conv1, both ways, torch": both_ways(torch_response_norm),
+        "conv1, both ways": convolved(convolution_of_blocks, seen),
+        "conv1, both ways, of pixels": convolved(F.conv2d, frames),
+        "what follows conv1, both ways": both_ways(activate),
+        "what follows conv1, both ways, torch": both_ways(activate_by_torch),
         "AdaGrad": one.state.optimizer.step,
         "AdaGrad, torch": by_torch.step,
     }
-
-
-def convolution_of_blocks(x: Tensor, weight: Tensor) -> Tensor:
-    """Stride 4 of 11 x 11 pixels as stride 1 of 3 x 3 blocks: 48 channels in place of 3."""
-    n, channels, side, _ = x.shape
-    blocks = (side + 1) // 4
-    pixels = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1))
-    rows = pixels.reshape(n, blocks, 4, blocks, 4 * channels).transpose(2, 3)
-    image = rows.reshape(n, blocks, blocks, 16 * channels).permute(0, 3, 1, 2)
-    split = F.pad(weight, (0, 1, 0, 1)).reshape(-1, channels, 3, 4, 3, 4)
-    kernel = split.permute(0, 3, 5, 1, 2, 4).reshape(-1, 16 * channels, 3, 3)
-    return F.conv2d(image, kernel.contiguous(memory_format=torch.channels_last))
-
-
-def torch_response_norm(
-    x: Tensor, alpha: float, beta: float, k: float, rectifies: bool = False
-) -> Tensor:
-    return F.local_response_norm(x.relu() if rectifies else x, 5, alpha=alpha, beta=beta, k=k)
 
 
 def floor(config: TrainingConfig, one: trainer._Trainer) -> dict[str, float]:
@@ -228,7 +220,9 @@ def step_flops(backbone: nn.Module, size: int) -> int:
     hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
         device = next(backbone.parameters()).device
-        backbone.embed_seen(torch.zeros((1, 3, size, size), device=device))
+        images = torch.zeros((1, 3, size, size), device=device)
+        with mock.patch.object(AlexNet, "_convolved_by_group", AlexNet._convolved):
+            backbone.embed_seen(images)
     for hook in hooks:
         hook.remove()
     return sum(flops)

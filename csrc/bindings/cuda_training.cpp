@@ -37,8 +37,8 @@ void gather(std::uintptr_t corpus, std::int64_t stride, std::uintptr_t changes, 
 void augment(std::uintptr_t corpus, std::int64_t stride, bool gathered, std::uintptr_t changes,
              std::int64_t count, std::int32_t height, std::int32_t width,
              const std::array<bool, 4>& steps, float softness, std::uintptr_t means, float mean,
-             float scale, bool fades, std::uintptr_t out, bool bfloat16, int device,
-             std::uintptr_t stream) {
+             float scale, bool fades, std::int32_t block, std::uintptr_t out, bool bfloat16,
+             int device, std::uintptr_t stream) {
     const training::AugmentGrid grid{pointer<const std::uint8_t>(corpus),
                                      stride,
                                      gathered,
@@ -55,7 +55,8 @@ void augment(std::uintptr_t corpus, std::int64_t stride, bool gathered, std::uin
                                      pointer<float>(means) + count,
                                      mean,
                                      scale,
-                                     fades};
+                                     fades,
+                                     block};
     const py::gil_scoped_release release;
     if (bfloat16)
         cuda::launch_augment(grid, pointer<Bfloat16>(out), {device, stream});
@@ -75,41 +76,70 @@ void gradient_channels(std::uintptr_t images, std::uintptr_t changes, std::int64
         cuda::launch_gradient_channels(grid, pointer<float>(out), {device, stream});
 }
 
-// Addresses of x and y, or of x, dy and dx.
-template <typename T>
-void normalise(const training::ResponseNorm& norm, const std::vector<std::uintptr_t>& values,
-               const cuda::Place& place) {
-    const auto* x = pointer<const Four<T>>(values[0]);
-    if (values.size() == 2)
-        cuda::launch_response_norm(norm, x, pointer<Four<T>>(values[1]), place);
-    else
-        cuda::launch_response_norm_gradient(norm, x, pointer<const Four<T>>(values[1]),
-                                            pointer<Four<T>>(values[2]), place);
+using ActivationShape =
+    std::tuple<std::int64_t, std::int32_t, std::int32_t, std::int32_t>;  // count, H, W, C
+using ActivationSteps = std::tuple<bool, bool, bool>;  // rectifies, normalises, pools
+
+training::Activation make_activation(const ActivationShape& shape, const ActivationSteps& steps,
+                                     const std::array<float, 3>& norm) {
+    const auto& [count, height, width, channels] = shape;
+    const auto& [rectifies, normalises, pools] = steps;
+    return {count,      height, width,   channels, rectifies,
+            normalises, pools,  norm[0], norm[1],  norm[2]};
 }
 
-void response_norm(const std::vector<std::uintptr_t>& values, std::int64_t pixels,
-                   std::int32_t channels, float share, float beta, float k, bool rectifies,
-                   bool bfloat16, int device, std::uintptr_t stream) {
-    if (values.size() != 2 && values.size() != 3)
-        throw py::value_error("values must be x and y, or x, dy and dx");
-    const training::ResponseNorm norm{pixels, channels, share, beta, k, rectifies};
+void activation(const ActivationShape& shape, const ActivationSteps& steps,
+                const std::array<float, 3>& norm, std::uintptr_t x, std::uintptr_t bias,
+                std::uintptr_t y, std::uintptr_t places, bool bfloat16, int device,
+                std::uintptr_t stream) {
+    const auto one = make_activation(shape, steps, norm);
+    const auto launch = [&](auto type) {
+        using T = decltype(type);
+        cuda::launch_activation(
+            one,
+            training::ActivationForward<T>{pointer<const T>(x), pointer<const T>(bias),
+                                           pointer<T>(y), pointer<std::uint8_t>(places)},
+            {device, stream});
+    };
     const py::gil_scoped_release release;
-    if (bfloat16)
-        normalise<Bfloat16>(norm, values, {device, stream});
-    else
-        normalise<float>(norm, values, {device, stream});
+    bfloat16 ? launch(Bfloat16{}) : launch(float{});
 }
 
-// Addresses of weights, gradient and sums; their count, and lambda of Eq. (7).
+std::int64_t activation_gradient_blocks(const ActivationShape& shape,
+                                        const ActivationSteps& steps) {
+    return cuda::activation_gradient_blocks(make_activation(shape, steps, {}));
+}
+
+void activation_gradient(const ActivationShape& shape, const ActivationSteps& steps,
+                         const std::array<float, 3>& norm, std::uintptr_t x, std::uintptr_t bias,
+                         std::uintptr_t dy, std::uintptr_t places, std::uintptr_t dx,
+                         std::uintptr_t bias_sums, bool bfloat16, int device,
+                         std::uintptr_t stream) {
+    const auto one = make_activation(shape, steps, norm);
+    const auto launch = [&](auto type) {
+        using T = decltype(type);
+        cuda::launch_activation_gradient(
+            one,
+            training::ActivationBackward<T>{
+                pointer<const T>(x), pointer<const T>(bias), pointer<const T>(dy),
+                pointer<const std::uint8_t>(places), pointer<T>(dx), pointer<float>(bias_sums)},
+            {device, stream});
+    };
+    const py::gil_scoped_release release;
+    bfloat16 ? launch(Bfloat16{}) : launch(float{});
+}
+
+// Addresses of weights, gradient, sums and weights in bfloat16 (or 0: then the gradient is
+// float32); their count, and lambda of Eq. (7).
 using AdagradAddresses =
-    std::tuple<std::uintptr_t, std::uintptr_t, std::uintptr_t, std::int64_t, float>;
+    std::tuple<std::uintptr_t, std::uintptr_t, std::uintptr_t, std::uintptr_t, std::int64_t, float>;
 
 void adagrad(const std::vector<AdagradAddresses>& tensors, std::uintptr_t rate, float epsilon,
              int device, std::uintptr_t stream) {
     std::vector<training::AdagradTensor> views;
-    for (const auto& [weights, gradient, sums, count, decay] : tensors)
-        views.push_back({pointer<float>(weights), pointer<const float>(gradient),
-                         pointer<float>(sums), count, decay});
+    for (const auto& [weights, gradient, sums, rounded, count, decay] : tensors)
+        views.push_back({pointer<float>(weights), pointer<const void>(gradient),
+                         pointer<float>(sums), pointer<Bfloat16>(rounded), count, decay});
     const py::gil_scoped_release release;
     for (const auto& launch :
          training::adagrad_launches(views, pointer<const float>(rate), epsilon))
@@ -124,15 +154,21 @@ void register_cuda_training(py::module_& module) {
     module.def("augment", &augment, py::arg("corpus"), py::arg("stride"), py::arg("gathered"),
                py::arg("changes"), py::arg("count"), py::arg("height"), py::arg("width"),
                py::arg("steps"), py::arg("softness"), py::arg("means"), py::arg("mean"),
-               py::arg("scale"), py::arg("fades"), py::arg("out"), py::arg("bfloat16"),
-               py::arg("device"), py::arg("stream"));
+               py::arg("scale"), py::arg("fades"), py::arg("block"), py::arg("out"),
+               py::arg("bfloat16"), py::arg("device"), py::arg("stream"));
     module.def("gradient_channels", &gradient_channels, py::arg("images"), py::arg("changes"),
                py::arg("count"), py::arg("height"), py::arg("width"), py::arg("window"),
                py::arg("floor"), py::arg("out"), py::arg("bfloat16"), py::arg("device"),
                py::arg("stream"));
-    module.def("response_norm", &response_norm, py::arg("values"), py::arg("pixels"),
-               py::arg("channels"), py::arg("share"), py::arg("beta"), py::arg("k"),
-               py::arg("rectifies"), py::arg("bfloat16"), py::arg("device"), py::arg("stream"));
+    module.def("activation", &activation, py::arg("shape"), py::arg("steps"), py::arg("norm"),
+               py::arg("x"), py::arg("bias"), py::arg("y"), py::arg("places"), py::arg("bfloat16"),
+               py::arg("device"), py::arg("stream"));
+    module.def("activation_gradient_blocks", &activation_gradient_blocks, py::arg("shape"),
+               py::arg("steps"));
+    module.def("activation_gradient", &activation_gradient, py::arg("shape"), py::arg("steps"),
+               py::arg("norm"), py::arg("x"), py::arg("bias"), py::arg("dy"), py::arg("places"),
+               py::arg("dx"), py::arg("bias_sums"), py::arg("bfloat16"), py::arg("device"),
+               py::arg("stream"));
     module.def("adagrad", &adagrad, py::arg("tensors"), py::arg("rate"), py::arg("epsilon"),
                py::arg("device"), py::arg("stream"));
 }

@@ -40,10 +40,16 @@ CLIQUESIM_HOST_DEVICE inline float from_float<float>(float value) {
 // To the nearest, the even one at ties.
 template <>
 CLIQUESIM_HOST_DEVICE inline Bfloat16 from_float<Bfloat16>(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    Bfloat16 rounded{};
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(rounded.bits) : "f"(value));
+    return rounded;
+#else
     if (value != value) return {0x7FC0};
     std::uint32_t bits = 0;
     std::memcpy(&bits, &value, sizeof bits);
     return {static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U)};
+#endif
 }
 
 }  // namespace cliquesim

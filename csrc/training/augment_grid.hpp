@@ -28,12 +28,27 @@ struct AugmentGrid {
     float* erase_means;   // count x 3, if erases
     float mean, scale;    // a pixel p is written as (p - mean) scale
     bool fades;           // to 0 outside the subject
+    // Pixels of a square of `block` x `block` are written one after the other, row by row, and the
+    // squares likewise: a convolution that steps by `block` is then one that steps by 1, with more
+    // channels, which tensor cores like better. What lies beyond the frame is not written.
+    std::int32_t block = 1;
 
     CLIQUESIM_HOST_DEVICE FrameView frame(std::int64_t index) const {
         const std::int64_t position = gathered ? index : changes[index].frame;
         return {corpus + position * stride, height, width};
     }
     CLIQUESIM_HOST_DEVICE std::int32_t pixels() const { return height * width; }
+    CLIQUESIM_HOST_DEVICE std::int32_t blocks(std::int32_t side) const {
+        return (side + block - 1) / block;
+    }
+    // Where a pixel is written, in pixels.
+    CLIQUESIM_HOST_DEVICE std::int64_t place(std::int64_t index, std::int32_t y,
+                                             std::int32_t x) const {
+        if (block == 1) return index * pixels() + std::int64_t{y} * width + x;
+        const std::int64_t square =
+            (index * blocks(height) + y / block) * blocks(width) + x / block;
+        return (square * block + y % block) * block + x % block;
+    }
 };
 
 CLIQUESIM_HOST_DEVICE inline Rgb moved_pixel(const AugmentGrid& grid, std::int64_t index,
@@ -117,8 +132,8 @@ CLIQUESIM_HOST_DEVICE void write_means(const AugmentGrid& grid, std::int64_t ind
 
 // --- pixels ---
 
-// One thread: every frame_step-th frame from first_frame on, likewise for the pixels; to
-// count x height x width x 3 numbers.
+// One thread: every frame_step-th frame from first_frame on, likewise for the pixels; 3 numbers to
+// the place of each.
 template <typename T>
 CLIQUESIM_HOST_DEVICE void augment_thread(const AugmentGrid& grid, T* out, std::int64_t first_frame,
                                           std::int64_t frame_step, std::int64_t first_pixel,
@@ -135,7 +150,7 @@ CLIQUESIM_HOST_DEVICE void augment_thread(const AugmentGrid& grid, T* out, std::
             const float weight =
                 grid.fades ? fading(change.extent[0], across) * fading(change.extent[1], down)
                            : 1.0F;
-            T* written = out + (index * grid.pixels() + i) * 3;
+            T* written = out + 3 * grid.place(index, y, x);
             for (int c = 0; c < 3; ++c) {
                 const float value = erased ? grid.erase_means[3 * index + c] : pixel.values[c];
                 written[c] = from_float<T>((value - grid.mean) * grid.scale * weight);

@@ -5,10 +5,10 @@
 
 #include <cstdint>
 
+#include "training/activation.hpp"
 #include "training/adagrad.hpp"
 #include "training/augment_grid.hpp"
 #include "training/gradient_tile.hpp"
-#include "training/response_norm.hpp"
 
 namespace cliquesim::cuda {
 
@@ -28,12 +28,15 @@ template <typename T>
 void launch_gradient_channels(training::GradientGrid grid, T* out, const Place& place);
 
 template <typename T>
-void launch_response_norm(const training::ResponseNorm& norm, const Four<T>* x, Four<T>* y,
-                          const Place& place);
+void launch_activation(const training::Activation& activation,
+                       const training::ActivationForward<T>& tensors, const Place& place);
+
+// `bias_sums` has a row per block: this many.
+std::int64_t activation_gradient_blocks(const training::Activation& activation);
 
 template <typename T>
-void launch_response_norm_gradient(const training::ResponseNorm& norm, const Four<T>* x,
-                                   const Four<T>* dy, Four<T>* dx, const Place& place);
+void launch_activation_gradient(const training::Activation& activation,
+                                const training::ActivationBackward<T>& tensors, const Place& place);
 
 void launch_adagrad(const training::AdagradLaunch& launch, const Place& place);
 

@@ -160,6 +160,7 @@ def augment(
     mean: float,
     scale: float,
     fades: bool,
+    block: int,
     out: int,
     bfloat16: bool,
     device: int,
@@ -178,20 +179,38 @@ def gradient_channels(
     device: int,
     stream: int,
 ) -> None: ...
-def response_norm(
-    values: list[int],  # x, y; or x, dy, dx for the gradient
-    pixels: int,
-    channels: int,
-    share: float,
-    beta: float,
-    k: float,
-    rectifies: bool,
+def activation(
+    shape: tuple[int, int, int, int],  # count, height, width, channels
+    steps: tuple[bool, bool, bool],  # rectifies, normalises, pools
+    norm: tuple[float, float, float],  # alpha / 5, beta, k
+    x: int,
+    bias: int,  # or 0
+    y: int,
+    places: int,  # uint8 like y; 0 without pooling
+    bfloat16: bool,
+    device: int,
+    stream: int,
+) -> None: ...
+def activation_gradient_blocks(
+    shape: tuple[int, int, int, int], steps: tuple[bool, bool, bool]
+) -> int: ...
+def activation_gradient(
+    shape: tuple[int, int, int, int],
+    steps: tuple[bool, bool, bool],
+    norm: tuple[float, float, float],
+    x: int,
+    bias: int,
+    dy: int,
+    places: int,
+    dx: int,
+    bias_sums: int,  # float32, blocks x channels; 0 without a bias
     bfloat16: bool,
     device: int,
     stream: int,
 ) -> None: ...
 def adagrad(
-    tensors: list[tuple[int, int, int, int, float]],  # weights, gradient, sums, count, decay
+    # weights, gradient, sums, rounded weights or 0, count, decay
+    tensors: list[tuple[int, int, int, int, int, float]],
     rate: int,
     epsilon: float,
     device: int,

@@ -11,137 +11,221 @@
 #include <vector>
 
 #include "grid_on_host.hpp"
+#include "training/activation.hpp"
 #include "training/adagrad.hpp"
-#include "training/response_norm.hpp"
 
 using namespace cliquesim;
 using test::every_thread;
 using test::size_of;
 using test::worse;
-using training::ResponseNorm;
+using training::Activation;
 
 namespace {
 
+// Eight neighbours, aligned as the kernels read them.
 template <typename T>
-std::vector<Four<T>> random_fours(std::int64_t count, unsigned seed) {
+struct alignas(8 * sizeof(T)) Piece {
+    T values[8];
+};
+
+template <typename T>
+std::vector<Piece<T>> random_pieces(std::int64_t count, unsigned seed) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal(0, 20);
-    std::vector<Four<T>> fours(size_of(count));
-    for (auto& four : fours)
-        for (auto& value : four.values) value = from_float<T>(normal(random));
-    return fours;
+    std::vector<Piece<T>> pieces(size_of(count / 8));
+    for (auto& piece : pieces)
+        for (auto& value : piece.values) value = from_float<T>(normal(random));
+    return pieces;
 }
 
 template <typename T>
-std::vector<double> plain(const std::vector<Four<T>>& fours) {
+T* start_of(std::vector<Piece<T>>& pieces) {
+    return pieces.empty() ? nullptr : pieces.front().values;
+}
+
+template <typename T>
+std::vector<double> plain(const std::vector<Piece<T>>& pieces) {
     std::vector<double> values;
-    for (const auto& four : fours)
-        for (const auto& value : four.values)
+    for (const auto& piece : pieces)
+        for (const auto& value : piece.values)
             values.push_back(static_cast<double>(to_float(value)));
     return values;
 }
 
 template <typename T>
-std::vector<Four<T>> run_norm(const ResponseNorm& norm, const std::vector<Four<T>>& x,
-                              int threads) {
-    std::vector<Four<T>> y(x.size());
-    const auto buffer = std::make_unique<training::NormBuffer>();
-    std::memset(static_cast<void*>(buffer.get()), 0xFF, sizeof *buffer);
-    every_thread(threads, [&](int t) { training::clear_margins(norm, t, threads, buffer->x); });
-    for (std::int64_t tile = 0; tile < norm.tiles(); ++tile) {
-        every_thread(threads, [&](int t) {
-            training::load_norm_tile(norm, x.data(), tile, t, threads, buffer->x);
+struct Tensors {
+    std::vector<Piece<T>> x, bias, y, dy, dx;
+    std::vector<Piece<std::uint8_t>> places;
+    std::vector<float> bias_sums;
+};
+
+std::int64_t outputs(const Activation& one) {
+    const std::int64_t pixels =
+        one.pools ? one.count * one.pooled_height() * one.pooled_width() : one.pixels();
+    return pixels * one.channels;
+}
+
+template <bool normalises, bool pools, typename T>
+void run_blocks(const Activation& one, Tensors<T>& tensors, std::int64_t blocks) {
+    const training::ActivationForward<T> forward{start_of(tensors.x), start_of(tensors.bias),
+                                                 start_of(tensors.y), start_of(tensors.places)};
+    const std::int32_t runs = one.block_runs();
+    for (std::int64_t block = 0; block < blocks; ++block)
+        every_thread(runs * one.octets(), [&](int t) {
+            training::activate_thread<normalises, pools>(
+                one, forward, block * runs + t / one.octets(), blocks * runs, t % one.octets());
         });
-        every_thread(threads, [&](int t) {
-            training::write_normalised(norm, y.data(), tile, t, threads, *buffer);
+    tensors.bias_sums.resize(size_of(blocks * one.channels));
+    const training::ActivationBackward<T> backward{start_of(tensors.x),  start_of(tensors.bias),
+                                                   start_of(tensors.dy), start_of(tensors.places),
+                                                   start_of(tensors.dx), tensors.bias_sums.data()};
+    const auto buffer = std::make_unique<training::BiasBuffer>();
+    for (std::int64_t block = 0; block < blocks; ++block) {
+        std::memset(static_cast<void*>(buffer.get()), 0xFF, sizeof *buffer);
+        every_thread(training::activation_threads, [&](int t) {
+            training::gradient_thread<normalises, pools>(one, backward, block, blocks, t, *buffer);
+        });
+        every_thread(training::activation_threads, [&](int t) {
+            training::add_bias_sums(one, block, t, *buffer, backward.bias_sums);
         });
     }
-    return y;
 }
 
 template <typename T>
-std::vector<Four<T>> run_gradient(const ResponseNorm& norm, const std::vector<Four<T>>& x,
-                                  const std::vector<Four<T>>& dy, int threads) {
-    std::vector<Four<T>> dx(x.size());
-    const auto buffer = std::make_unique<training::NormGradientBuffer>();
-    std::memset(static_cast<void*>(buffer.get()), 0xFF, sizeof *buffer);
-    every_thread(threads, [&](int t) { training::clear_margins(norm, t, threads, buffer->x); });
-    every_thread(threads,
-                 [&](int t) { training::clear_margins(norm, t, threads, buffer->shared); });
-    for (std::int64_t tile = 0; tile < norm.tiles(); ++tile) {
-        every_thread(threads, [&](int t) {
-            training::load_norm_tile(norm, x.data(), tile, t, threads, buffer->x);
-        });
-        every_thread(threads, [&](int t) {
-            training::measure_shared(norm, dy.data(), tile, t, threads, *buffer);
-        });
-        every_thread(threads, [&](int t) {
-            training::write_norm_gradient(norm, dx.data(), tile, t, threads, *buffer);
-        });
-    }
-    return dx;
+Tensors<T> run(const Activation& one, bool biased, std::int64_t blocks) {
+    const std::int64_t inputs = one.pixels() * one.channels;
+    Tensors<T> tensors{random_pieces<T>(inputs, 1),
+                       {},
+                       random_pieces<T>(outputs(one), 4),
+                       random_pieces<T>(outputs(one), 2),
+                       random_pieces<T>(inputs, 5),
+                       {},
+                       {}};
+    if (biased) tensors.bias = random_pieces<T>(one.channels, 3);
+    if (one.pools) tensors.places.resize(size_of(outputs(one) / 8));
+    if (one.normalises)
+        one.pools ? run_blocks<true, true>(one, tensors, blocks)
+                  : run_blocks<true, false>(one, tensors, blocks);
+    else
+        one.pools ? run_blocks<false, true>(one, tensors, blocks)
+                  : run_blocks<false, false>(one, tensors, blocks);
+    return tensors;
 }
 
-// y of one pixel's channels.
-std::vector<double> normalised(const ResponseNorm& norm, const double* given) {
-    std::vector<double> x(given, given + norm.channels), y(x.size());
-    if (norm.rectifies)
-        for (double& value : x) value = std::max(value, 0.0);
-    for (int c = 0; c < norm.channels; ++c) {
+// y of one pixel's channels, without pooling.
+std::vector<double> evaluated(const Activation& one, const double* x,
+                              const std::vector<double>& bias) {
+    std::vector<double> v(x, x + one.channels);
+    for (int c = 0; c < one.channels; ++c) {
+        if (!bias.empty()) v[size_of(c)] += bias[size_of(c)];
+        if (one.rectifies) v[size_of(c)] = std::max(v[size_of(c)], 0.0);
+    }
+    auto y = v;
+    if (!one.normalises) return y;
+    for (int c = 0; c < one.channels; ++c) {
         double squares = 0;
-        for (int j = std::max(c - 2, 0); j <= std::min(c + 2, norm.channels - 1); ++j)
-            squares += x[size_of(j)] * x[size_of(j)];
-        y[size_of(c)] =
-            x[c] * std::pow(static_cast<double>(norm.k) + static_cast<double>(norm.share) * squares,
-                            -static_cast<double>(norm.beta));
+        for (int j = std::max(c - 2, 0); j <= std::min(c + 2, one.channels - 1); ++j)
+            squares += v[size_of(j)] * v[size_of(j)];
+        y[size_of(c)] *=
+            std::pow(static_cast<double>(one.k) + static_cast<double>(one.share) * squares,
+                     -static_cast<double>(one.beta));
     }
     return y;
 }
 
+struct Pooled {
+    std::vector<double> y, dy;  // pooled y; dy of every pixel
+};
+
+// `y` of all pixels to that of windows, and `above` back to the pixels.
+Pooled pooled(const Activation& one, const std::vector<double>& y,
+              const std::vector<double>& above) {
+    Pooled result{{}, std::vector<double>(y.size())};
+    for (std::int64_t i = 0; i < outputs(one); ++i) {
+        const std::int64_t c = i % one.channels, at = i / one.channels;
+        const std::int64_t column = at % one.pooled_width(), line = at / one.pooled_width();
+        const std::int64_t row = line % one.pooled_height(), image = line / one.pooled_height();
+        std::size_t largest = 0;
+        for (int place = 0; place < 9; ++place) {
+            const std::int64_t pixel =
+                (image * one.height + 2 * row + place / 3) * one.width + 2 * column + place % 3;
+            const std::size_t candidate = size_of(pixel * one.channels + c);
+            if (place == 0 || y[candidate] > y[largest]) largest = candidate;
+        }
+        result.y.push_back(y[largest]);
+        result.dy[largest] += above[size_of(i)];
+    }
+    return result;
+}
+
 template <typename T>
-void compare(std::int64_t pixels, std::int32_t channels, double tolerance, bool rectifies = false) {
-    const ResponseNorm norm{pixels, channels, 2e-3F, 0.75F, 1.5F, rectifies};
-    const auto x = random_fours<T>(pixels * channels / 4, 1);
-    const auto dy = random_fours<T>(pixels * channels / 4, 2);
-    const auto y = plain(run_norm(norm, x, 96)), dx = plain(run_gradient(norm, x, dy, 96));
-    auto input = plain(x);
-    const auto above = plain(dy);
-    double worst = 0, worst_gradient = 0;
-    for (std::int64_t p = 0; p < pixels; ++p) {
-        double* row = input.data() + p * channels;
-        const auto expected = normalised(norm, row);
+void compare(const Activation& one, bool biased, double tolerance, std::int64_t blocks = 3) {
+    const Tensors<T> tensors = run<T>(one, biased, blocks);
+    const std::int32_t channels = one.channels;
+    auto x = plain(tensors.x);
+    const auto bias = plain(tensors.bias);
+    std::vector<double> y;
+    for (std::int64_t p = 0; p < one.pixels(); ++p)
+        for (const double value : evaluated(one, x.data() + p * channels, bias)) y.push_back(value);
+    const auto above = plain(tensors.dy);
+    const Pooled expected = one.pools ? pooled(one, y, above) : Pooled{y, above};
+    const auto found = plain(tensors.y), dx = plain(tensors.dx);
+    double worst = 0, worst_gradient = 0, worst_bias = 0;
+    for (std::size_t i = 0; i < found.size(); ++i)
+        worst = worse(worst, std::abs(expected.y[i] - found[i]));
+    std::vector<double> of_bias(size_of(channels));
+    for (std::int64_t p = 0; p < one.pixels(); ++p) {
+        double* row = x.data() + p * channels;
         for (int c = 0; c < channels; ++c) {
-            worst = worse(worst, std::abs(expected[size_of(c)] - y[size_of(p * channels + c)]));
             // Of the sum of dy y, by central differences.
             const double kept = row[c], step = 1e-4;
             double slope = 0;
             for (const double sign : {1.0, -1.0}) {
                 row[c] = kept + sign * step;
-                const auto moved = normalised(norm, row);
+                const auto moved = evaluated(one, row, bias);
                 for (int j = std::max(c - 2, 0); j <= std::min(c + 2, channels - 1); ++j)
-                    slope += sign * moved[size_of(j)] * above[size_of(p * channels + j)];
+                    slope += sign * moved[size_of(j)] * expected.dy[size_of(p * channels + j)];
             }
             row[c] = kept;
-            worst_gradient =
-                worse(worst_gradient, std::abs(slope / (2 * step) - dx[size_of(p * channels + c)]));
+            const double offset = bias.empty() ? 0 : bias[size_of(c)];
+            slope = one.rectifies && kept + offset == 0 ? 0 : slope / (2 * step);
+            of_bias[size_of(c)] += slope;
+            worst_gradient = worse(worst_gradient, std::abs(slope - dx[size_of(p * channels + c)]));
         }
     }
-    INFO(pixels, " pixels of ", channels);
+    for (int c = 0; c < channels; ++c) {
+        double sum = 0;
+        for (std::int64_t block = 0; block < blocks; ++block)
+            sum += static_cast<double>(tensors.bias_sums[size_of(block * channels + c)]);
+        worst_bias = worse(worst_bias, std::abs(sum - of_bias[size_of(c)]));
+    }
+    INFO(one.count, " x ", one.height, " x ", one.width, " x ", channels, ", ", one.normalises,
+         one.pools);
     CHECK(worst <= tolerance);
     CHECK(worst_gradient <= tolerance);
+    CHECK(worst_bias <= 50 * tolerance);
 }
 
 }  // namespace
 
-TEST_CASE("the CUDA kernels of response normalisation, run thread by thread, equal the formula") {
-    compare<float>(50, 96, 5e-5);
-    compare<float>(50, 96, 5e-5, true);
-    compare<float>(19, 256, 5e-5);
-    compare<float>(430, 4, 5e-5);
-    compare<float>(1, 8, 5e-5);
-    compare<float>(2, training::largest_channels, 5e-5);
-    compare<Bfloat16>(50, 96, 0.15, true);
-    compare<Bfloat16>(50, 96, 0.15);  // of numbers up to 80
+TEST_CASE("the CUDA kernels after a convolution, run thread by thread, equal the formula") {
+    for (const bool normalises : {true, false})
+        for (const bool pools : {true, false}) {
+            const auto one = [&](std::int64_t n, std::int32_t height, std::int32_t width,
+                                 std::int32_t channels, bool rectifies = true, float beta = 0.75F) {
+                return Activation{n,          height, width, channels, rectifies,
+                                  normalises, pools,  2e-3F, beta,     1.5F};
+            };
+            compare<float>(one(2, 7, 21, 24), true, 1e-4);
+            compare<float>(one(2, 6, 20, 24), true, 1e-4);
+            compare<float>(one(1, 5, 37, 8), false, 1e-4);
+            compare<float>(one(3, 3, 3, 16), true, 1e-4, 1);
+            compare<float>(one(1, 3, 4, 264, false), true, 1e-4);
+            compare<float>(one(2, 5, 19, 16, true, 0.6F), true, 1e-4);
+            compare<float>(one(1, 2, 9, 8), true, 1e-4, 1);  // no window
+            compare<float>(one(1, 3, 3, training::activation_channels), true, 1e-4, 2);
+            compare<Bfloat16>(one(2, 7, 21, 96), true, 0.3);  // of numbers up to 100
+        }
 }
 
 TEST_CASE("the CUDA kernel of AdaGrad equals the formula, whatever the tensors' number and place") {
@@ -169,8 +253,8 @@ TEST_CASE("the CUDA kernel of AdaGrad equals the formula, whatever the tensors' 
     int aligned = 0;
     for (const std::int64_t size : sizes) {
         const float decay = tensors.size() % 2 == 0 ? 0.01F : 0.0F;
-        tensors.push_back(
-            {weights.data() + start, gradient.data() + start, sums.data() + start, size, decay});
+        tensors.push_back({weights.data() + start, gradient.data() + start, sums.data() + start,
+                           nullptr, size, decay});
         aligned += training::takes_fours(tensors.back()) ? 1 : 0;
         for (std::int64_t i = start; i < start + size; ++i) {
             const double slope =
@@ -197,6 +281,40 @@ TEST_CASE("the CUDA kernel of AdaGrad equals the formula, whatever the tensors' 
             worst = worse(worst, std::abs(static_cast<double>(one)));
     CHECK(worst <= 2e-6);
     CHECK(training::adagrad_launches({}, &rate, 1e-4F).empty());
+}
+
+TEST_CASE("AdaGrad of a bfloat16 gradient equals that of its numbers and writes rounded weights") {
+    for (const std::int64_t first : {0, 1}) {  // in fours, and one by one
+        const std::int64_t count = training::adagrad_chunk + 13;
+        std::mt19937 random(5);
+        std::normal_distribution<float> normal(0, 1);
+        std::vector<Bfloat16> gradient(size_of(count + first)), rounded(gradient.size());
+        std::vector<float> wide(gradient.size()), weights(gradient.size()),
+            sums(gradient.size(), 1);
+        for (std::size_t i = 0; i < gradient.size(); ++i) {
+            gradient[i] = from_float<Bfloat16>(i % 64 < 16 ? 0.0F : normal(random));
+            wide[i] = to_float(gradient[i]);
+            weights[i] = normal(random);
+            rounded[i] = from_float<Bfloat16>(weights[i]);
+        }
+        auto expected = weights, expected_sums = sums;
+        const float rate = 0.1F;
+        const std::vector<training::AdagradTensor> tensors{
+            {weights.data() + first, gradient.data() + first, sums.data() + first,
+             rounded.data() + first, count, 0},
+            {expected.data() + first, wide.data() + first, expected_sums.data() + first, nullptr,
+             count, 0}};
+        REQUIRE(training::takes_fours(tensors[0]) == (first == 0));
+        for (const auto& launch : training::adagrad_launches(tensors, &rate, 1e-4F))
+            for (std::int64_t chunk = 0; chunk < launch.chunks(); ++chunk)
+                every_thread(32, [&](int t) { training::adagrad_thread(launch, chunk, t, 32); });
+        CHECK(weights == expected);
+        CHECK(sums == expected_sums);
+        std::int64_t wrong = 0;
+        for (std::size_t i = 0; i < weights.size(); ++i)
+            wrong += rounded[i].bits == from_float<Bfloat16>(weights[i]).bits ? 0 : 1;
+        CHECK(wrong == 0);
+    }
 }
 
 TEST_CASE("bfloat16 rounds to the nearest, the even one at ties") {

@@ -22,11 +22,16 @@ from cliquesim.training import (
     embed,
     train,
 )
+from cliquesim.training._activation import (
+    ActivationSteps,
+    ResponseNorm,
+    activate,
+    activate_by_torch,
+)
 from cliquesim.training._cuda_inputs import StepBuffer
 from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
 from cliquesim.training._fused_adagrad import FusedAdagrad
-from cliquesim.training._response_norm import ResponseNorm
-from cliquesim.training.backbones import RGBFrontEnd, seen_by_network
+from cliquesim.training.backbones import AlexNet, RGBFrontEnd, seen_by_network
 from cliquesim.training.pixels import as_floats
 from cliquesim.training.sampling import CliqueSampler
 from cliquesim.training.step_inputs import StepSource
@@ -130,25 +135,53 @@ def test_the_networks_input(
         assert float((~close).float().mean()) <= few
 
 
-@pytest.mark.parametrize("channels", [96, 256, 4])
-@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8)])
-@pytest.mark.parametrize("rectifies", [False, True])
-def test_response_norm(channels: int, dtype: torch.dtype, share: float, rectifies: bool) -> None:
+@pytest.mark.parametrize("pools", [True, False])
+@pytest.mark.parametrize("norm", [None, ResponseNorm(1e-2), ResponseNorm(1e-2, 0.6)])
+@pytest.mark.parametrize(("rectifies", "biased"), [(True, True), (False, False)])
+@pytest.mark.parametrize("channels", [8, 96, 256])
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 2e-5), (torch.bfloat16, 2**-7)])
+def test_activation(
+    channels: int,
+    dtype: torch.dtype,
+    share: float,
+    rectifies: bool,
+    biased: bool,
+    norm: ResponseNorm | None,
+    pools: bool,
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    x, above = (
-        (torch.randn(5, channels, 27, 13, generator=generator) * 20).to(dtype) for _ in range(2)
-    )
-    plain = x.float().clone().requires_grad_()  # not x itself
-    seen = plain.relu() if rectifies else plain
-    expected = F.local_response_norm(seen, 5, alpha=1e-2, beta=0.75, k=1.0)
-    expected.backward(above.float())
-    ours = x.to(CUDA).requires_grad_()
-    found = ResponseNorm.apply(ours, 1e-2, 0.75, 1.0, rectifies)
+    shape = 5, channels, 27, 14
+    x = (torch.randn(shape, generator=generator) * 20).to(dtype)
+    bias = (torch.randn(channels, generator=generator) * 5).to(dtype) if biased else None
+    steps = ActivationSteps(rectifies, norm, pools)
+    plain = [one.float().requires_grad_() for one in ([x] if bias is None else [x, bias])]
+    expected = activate_by_torch(plain[0], plain[1] if biased else None, steps)
+    above = torch.randn(expected.shape, generator=generator).to(dtype)
+    gradients = torch.autograd.grad(expected, plain, above.float())
+    ours = [one.detach().to(CUDA, dtype).requires_grad_() for one in plain]
+    found = activate(ours[0], ours[1] if biased else None, steps)
     assert found.dtype == dtype
-    found.backward(above.to(CUDA))
-    assert ours.grad is not None
-    torch.testing.assert_close(found.float().cpu(), expected.detach(), rtol=share, atol=1e-4)
-    torch.testing.assert_close(ours.grad.float().cpu(), plain.grad, rtol=share, atol=1e-4)
+    found_gradients = torch.autograd.grad(found, ours, above.to(CUDA))
+    for a, b in zip((found, *found_gradients), (expected, *gradients), strict=True):
+        at_most = share * float(b.detach().abs().max())
+        torch.testing.assert_close(a.float().cpu(), b.detach(), rtol=share, atol=at_most)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_alexnet_of_blocks_is_torchs(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = AlexNet().to(CUDA, memory_format=torch.channels_last)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    images = torch.randn(4, 3, 227, 227, device=CUDA)
+    padded = F.pad(images, (0, 1, 0, 1)).reshape(4, 3, 57, 4, 57, 4)
+    blocks = padded.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        found = net._convolved_by_group(blocks.contiguous(memory_format=torch.channels_last))
+    expected = net._convolved(images)
+    share = 1e-3 if dtype == torch.float32 else 0.05
+    at_most = share * float(expected.detach().abs().max())
+    torch.testing.assert_close(found.float(), expected, rtol=share, atol=at_most)
 
 
 def test_adagrad_is_torchs() -> None:

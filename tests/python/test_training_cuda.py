@@ -6,7 +6,6 @@ The kernels' own arithmetic is tested in tests/cpp/test_training_cuda*.cpp.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,17 @@ from cliquesim.training import (
     train,
     trainer,
 )
+from cliquesim.training._activation import (
+    Activation,
+    ActivationSteps,
+    ResponseNorm,
+    activate,
+)
 from cliquesim.training._cuda_inputs import StepBuffer
 from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
 from cliquesim.training._cuda_step import CudaStep
 from cliquesim.training._fused_adagrad import FusedAdagrad
-from cliquesim.training._response_norm import ResponseNorm, local_response_norm
-from cliquesim.training.backbones import RGBFrontEnd, seen_by_network
+from cliquesim.training.backbones import AlexNet, RGBFrontEnd, seen_by_network
 from cliquesim.training.optimizers import build_optimizer
 from cliquesim.training.pixels import as_floats, resized
 from cliquesim.training.sampling import CliqueSampler
@@ -231,7 +235,8 @@ def test_a_loss_without_value_stops_the_training(toy) -> None:
 
 @pytest.mark.parametrize("front_end", [GradientFrontEnd(), RGBFrontEnd()])
 @pytest.mark.parametrize("free", [0, 1 << 30])
-def test_the_networks_input_is_that_of_torch(toy, front_end, free, monkeypatch) -> None:
+@pytest.mark.parametrize("block", [1, 3])
+def test_the_networks_input_is_that_of_torch(toy, front_end, free, block, monkeypatch) -> None:
     frames, membership, pool, sequence, extent = toy
     pinned: list[torch.Tensor] = []
     freed: list[torch.Tensor] = []
@@ -254,11 +259,15 @@ def test_the_networks_input_is_that_of_torch(toy, front_end, free, monkeypatch) 
     buffer.upload(0)
     corpus = CudaCorpus(frames, 32, CPU)
     assert corpus.on_device == bool(free)
-    network_input = NetworkInput(corpus, front_end, config.augmentation, 16, 32, torch.float32, CPU)
+    network_input = NetworkInput(
+        corpus, front_end, config.augmentation, 16, 32, torch.float32, CPU, block
+    )
     found = network_input.make(buffer.changes)
     pixels = resized(frames[inputs.frames], 32, CPU)
     images = augment(as_floats(pixels), inputs.sample, config.augmentation)
     expected = seen_by_network(front_end, images, inputs.extent)
+    if isinstance(front_end, RGBFrontEnd):
+        expected = training_stand_ins.in_blocks(expected, block)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert len(pinned) == (0 if free else 1)
@@ -302,32 +311,79 @@ def test_two_steps_numbers_lie_apart_and_arrive_whole(toy) -> None:
         np.testing.assert_array_equal(changes["colour"][:, 4], inputs.sample.contrast)
 
 
-# --- local response normalisation ---
+# --- AlexNet ---
+
+STEPS = [
+    ActivationSteps(),
+    ActivationSteps(pools=True),
+    ActivationSteps(norm=ResponseNorm(1e-2, 0.75, 1.5), pools=True),
+    ActivationSteps(rectifies=False, norm=ResponseNorm(1e-2, 0.6, 1.0)),
+]
 
 
-@pytest.mark.parametrize("rectifies", [False, True])
-def test_response_norm_is_torchs_with_its_gradient(rectifies: bool) -> None:
-    x = torch.randn(3, 12, 5, 4, generator=torch.Generator().manual_seed(0)) * 20
-    above = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    ours, torchs = (x.clone().requires_grad_() for _ in range(2))
-    settings = (1e-2, 0.75, 1.5, rectifies)
-    found = ResponseNorm.apply(ours, *settings)
-    expected = local_response_norm(torchs, *settings)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    found.backward(above)
-    expected.backward(above)
-    torch.testing.assert_close(ours.grad, torchs.grad, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("biased", [False, True])
+def test_an_activation_is_torchs_with_its_gradient(steps: ActivationSteps, biased: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 16, 9, 8, generator=generator) * 5
+    bias = torch.randn(16, generator=generator) if biased else None
+    expected = activate(x.requires_grad_(), None if bias is None else bias.requires_grad_(), steps)
+    inputs = [x] if bias is None else [x, bias]
+    above = torch.randn(expected.shape, generator=generator)
+    gradients = torch.autograd.grad(expected, inputs, above)
+    ours = [one.detach().clone().requires_grad_() for one in inputs]
+    found = Activation.apply(ours[0], ours[1] if biased else None, steps)
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(torch.autograd.grad(found, ours, above), gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_response_norm_passes_gradcheck() -> None:
-    for channels, rectifies in ((6, False), (6, True), (1, False)):
-        x = torch.randn(2, channels, 2, 3, dtype=torch.float64, requires_grad=True)
-        norm = functools.partial(_apply, rectifies=rectifies)
-        assert torch.autograd.gradcheck(norm, (x,))
+@pytest.mark.parametrize("lrn", ["before_pool", "after_pool"])
+@pytest.mark.parametrize("block", [1, 4])
+def test_alexnet_by_group_is_alexnet(lrn: str, block: int) -> None:
+    torch.manual_seed(0)
+    net = AlexNet(lrn=lrn).to(memory_format=torch.channels_last)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)  # far from 0, whatever the layer
+    images = torch.randn(2, 3, 227, 227)
+    blocks = training_stand_ins.in_blocks(images, block)
+    found, expected = net._convolved_by_group(blocks), net._convolved(images)
+    torch.testing.assert_close(
+        found, expected, rtol=1e-3, atol=1e-4 * float(expected.detach().max())
+    )
+    weights = [one.weight for one in (net.conv1, net.conv2, net.conv3, net.conv4, net.conv5)]
+    weights += [one.bias for one in (net.conv1, net.conv2, net.conv3, net.conv4, net.conv5)]
+    for a, b in zip(
+        torch.autograd.grad(found.square().sum(), weights),
+        torch.autograd.grad(expected.square().sum(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3 * float(b.abs().max()))
 
 
-def _apply(x: torch.Tensor, rectifies: bool) -> torch.Tensor:
-    return ResponseNorm.apply(x, 0.5, 0.75, 1.0, rectifies)
+def test_alexnet_trains_on_weights_that_adagrad_rounds(toy) -> None:
+    paper = TrainingConfig.paper(
+        batch_size=8, cliques_per_batch=4, steps=5, precision="bfloat16", learning_rate=1e-4
+    )
+    frames = toy[0].repeat(6, 1).repeat(6, 2)[:, :227, :227]
+    large = (np.ascontiguousarray(frames), *toy[1:])
+    runs = {}
+    for rounds in (True, False):
+        one = make_trainer(large, paper, cuda=True)
+        step = one.cuda
+        assert step is not None
+        assert len(step.rounded) == 14  # weights and biases of seven layers
+        if not rounds:
+            step.rounded = {}
+            step.state.optimizer.rounded.clear()
+        runs[rounds] = one.run(None, None)
+        for name, copy in step.rounded.items():
+            parameter = dict(step.backbone.named_parameters())[name.removeprefix("backbone.")]
+            assert copy.dtype == torch.bfloat16
+            torch.testing.assert_close(copy, parameter.to(torch.bfloat16), rtol=0, atol=0)
+    np.testing.assert_allclose(runs[True].loss, runs[False].loss, rtol=1e-3)
+    for a, b in zip(weights(runs[True]), weights(runs[False]), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 def test_cuda_without_a_gpu_is_refused_with_the_reason(toy) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from cliquesim.training import (
     AugmentationConfig,
@@ -16,6 +18,7 @@ from cliquesim.training import (
     _cuda_pixels,
     augment,
 )
+from cliquesim.training._activation import activate_by_torch
 from cliquesim.training._cuda_step import CudaStep
 from cliquesim.training.augmentation import AugmentationSample
 from cliquesim.training.backbones import fade_surroundings
@@ -31,9 +34,9 @@ def gather(corpus, changes, out) -> None:
 
 
 def augment_rows(
-    corpus, gathered, changes, steps, means, out, mean=0.0, scale=1.0, fades=False
+    corpus, size, gathered, changes, steps, means, out, mean=0.0, scale=1.0, fades=False, block=1
 ) -> None:
-    n, height, width, _ = out.shape
+    n, (height, width) = len(out), size
     drawn = changes_of(changes)
     assert means.shape == (n, 4)
     assert corpus.shape[1] % 16 == 0
@@ -61,7 +64,17 @@ def augment_rows(
     images = (augment(as_floats(frames), sample, config) - mean) * scale
     if fades:
         images = fade_surroundings(images, column["extent"])
-    out.copy_(images.permute(0, 2, 3, 1))
+    out.copy_(in_blocks(images, block).permute(0, 2, 3, 1))
+
+
+def in_blocks(images: torch.Tensor, block: int) -> torch.Tensor:
+    """(N, C, H, W) to (N, block^2 C, H / block, W / block), zeros beyond the image."""
+    n, colours, height, width = images.shape
+    padded = F.pad(images, (0, -width % block, 0, -height % block))
+    split = padded.reshape(
+        n, colours, padded.shape[2] // block, block, padded.shape[3] // block, block
+    )
+    return split.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
 
 def gradient_channels(images, changes, window, floor, out) -> None:
@@ -71,11 +84,38 @@ def gradient_channels(images, changes, window, floor, out) -> None:
 
 
 def adagrad(tensors, rate, epsilon) -> None:
-    for weights, gradient, sums, decay in tensors:
+    for weights, gradient, sums, rounded, decay in tensors:
         assert weights.stride() == gradient.stride() == sums.stride()
-        slope = gradient + decay * weights
+        assert gradient.dtype == (torch.float32 if rounded is None else torch.bfloat16)
+        slope = gradient.float() + decay * weights
         sums.addcmul_(slope, slope)
         weights -= rate * slope / (sums.sqrt() + epsilon)
+        if rounded is not None:
+            assert rounded.stride() == weights.stride()
+            rounded.copy_(weights)
+
+
+def activation(x, bias, steps):
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert bias is None or bias.dtype == x.dtype
+    before = activate_by_torch(x, bias, dataclasses.replace(steps, pools=False))
+    if not steps.pools:
+        return before, None
+    y, at = F.max_pool2d(before, 3, 2, return_indices=True)
+    row, column = at // x.shape[3], at % x.shape[3]
+    rows = torch.arange(y.shape[2])[:, None]
+    places = 3 * (row - 2 * rows) + column - 2 * torch.arange(y.shape[3])
+    return y, places.to(torch.uint8)
+
+
+def activation_gradient(x, bias, dy, places, steps):
+    leaf, added = x.detach().requires_grad_(), None
+    if bias is not None:
+        added = bias.detach().requires_grad_()
+    with torch.enable_grad():
+        y = activate_by_torch(leaf, added, steps)
+    found = torch.autograd.grad(y, [leaf] if added is None else [leaf, added], dy)
+    return found[0], None if added is None else found[1].float()
 
 
 class Stream:
@@ -114,5 +154,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cuda_kernels, "augment", augment_rows)
     monkeypatch.setattr(_cuda_kernels, "gradient_channels", gradient_channels)
     monkeypatch.setattr(_cuda_kernels, "adagrad", adagrad)
+    monkeypatch.setattr(_cuda_kernels, "activation", activation)
+    monkeypatch.setattr(_cuda_kernels, "activation_gradient", activation_gradient)
     monkeypatch.setattr(_cuda_pixels, "free_memory", lambda _: 1 << 30)
     monkeypatch.setattr(_cuda_inputs, "_pinned", lambda n: torch.zeros(n, dtype=torch.uint8))

@@ -126,6 +126,7 @@ class CudaEmbedding:
                 self._backbone.image_size,
                 self._dtype,
                 self._device,
+                self._backbone.pixel_block,
             )
         return self._inputs[n]
 

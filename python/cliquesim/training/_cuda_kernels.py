@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from cliquesim.training._activation import ActivationSteps
+
+_LAST = torch.channels_last
 
 # FrameChange of csrc/training/augment_pixel.hpp.
 FRAME_CHANGE = np.dtype(
@@ -50,6 +56,7 @@ def gather(corpus: Tensor, changes: Tensor, out: Tensor) -> None:
 
 def augment(
     corpus: Tensor,
+    size: tuple[int, int],
     gathered: bool,
     changes: Tensor,
     steps: AugmentSteps,
@@ -58,25 +65,31 @@ def augment(
     mean: float = 0.0,
     scale: float = 1.0,
     fades: bool = False,
+    block: int = 1,
 ) -> None:
     """Frames to pixels p, written as (p - mean) scale, faded outside the subject.
 
     Parameters
     ----------
     corpus
-        uint8 (N, stride): RGB frames of `out`'s size in rows of a multiple of 16 bytes.
+        uint8 (N, stride): RGB frames in rows of a multiple of 16 bytes.
+    size
+        Height and width of the frames.
     gathered
         Whether the rows are the batch itself, in its order.
     changes
         uint8, n of `FRAME_CHANGE`.
     means
         float32 (n, 4), to work in.
+    block
+        Squares of `block` x `block` pixels become one pixel with all their colours, row by row.
     out
-        (n, H, W, 3), float32 or bfloat16.
+        (n, H, W, 3), float32 or bfloat16; with blocks (n, H / block, W / block, 3 block^2), both
+        rounded up: what lies beyond a frame is not written.
     """
     from cliquesim import _cuda
 
-    n, height, width, _ = out.shape
+    n, (height, width) = len(out), size
     _cuda.augment(
         corpus.data_ptr(),
         corpus.shape[1],
@@ -91,6 +104,7 @@ def augment(
         mean,
         scale,
         fades,
+        block,
         out.data_ptr(),
         out.dtype == torch.bfloat16,
         *_at(out),
@@ -118,36 +132,97 @@ def gradient_channels(
     )
 
 
-def response_norm(
-    tensors: Sequence[Tensor], share: float, beta: float, k: float, rectifies: bool
-) -> None:
-    """Local response normalisation of x (rectified) to y, or x, dy to dx; channels last."""
+def activation(
+    x: Tensor, bias: Tensor | None, steps: ActivationSteps
+) -> tuple[Tensor, Tensor | None]:
+    """See `activate`; x (N, C, H, W) channels last, `bias` of its type.
+
+    Returns y and, with pooling, uint8 of its shape: the largest pixel's place in its window.
+    """
     from cliquesim import _cuda
 
-    x = tensors[0]
-    _cuda.response_norm(
-        [one.data_ptr() for one in tensors],
-        x.numel() // x.shape[1],
-        x.shape[1],
-        share,
-        beta,
-        k,
-        rectifies,
+    n, channels, height, width = x.shape
+    places = None
+    y = torch.empty_like(x)
+    if steps.pools:
+        shape = n, channels, max(0, (height - 1) // 2), max(0, (width - 1) // 2)
+        y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_LAST)
+        places = torch.empty(shape, dtype=torch.uint8, device=x.device, memory_format=_LAST)
+    _cuda.activation(
+        *_described(x, steps),
+        x.data_ptr(),
+        _address(bias),
+        y.data_ptr(),
+        _address(places),
         x.dtype == torch.bfloat16,
         *_at(x),
     )
+    return y, places
+
+
+def activation_gradient(
+    x: Tensor, bias: Tensor | None, dy: Tensor, places: Tensor | None, steps: ActivationSteps
+) -> tuple[Tensor, Tensor | None]:
+    """dx and, if there is a bias, its gradient in float32."""
+    from cliquesim import _cuda
+
+    shape, flags, norm = _described(x, steps)
+    dx, sums = torch.empty_like(x), None
+    if bias is not None:
+        blocks = _cuda.activation_gradient_blocks(shape, flags)
+        sums = torch.empty((blocks, x.shape[1]), dtype=torch.float32, device=x.device)
+    _cuda.activation_gradient(
+        shape,
+        flags,
+        norm,
+        x.data_ptr(),
+        _address(bias),
+        dy.data_ptr(),
+        _address(places),
+        dx.data_ptr(),
+        _address(sums),
+        x.dtype == torch.bfloat16,
+        *_at(x),
+    )
+    return dx, None if sums is None else sums.sum(0)
+
+
+def _described(
+    x: Tensor, steps: ActivationSteps
+) -> tuple[tuple[int, int, int, int], tuple[bool, bool, bool], tuple[float, float, float]]:
+    n, channels, height, width = x.shape
+    norm = steps.norm
+    numbers = (0.0, 0.0, 1.0) if norm is None else (norm.alpha / 5, norm.beta, norm.k)
+    flags = steps.rectifies, norm is not None, steps.pools
+    return (n, height, width, channels), flags, numbers
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def adagrad(
-    tensors: Sequence[tuple[Tensor, Tensor, Tensor, float]], rate: Tensor, epsilon: float
+    tensors: Sequence[tuple[Tensor, Tensor, Tensor, Tensor | None, float]],
+    rate: Tensor,
+    epsilon: float,
 ) -> None:
-    """One step of all (weights, gradient, sums of squares, decay), which lie alike in memory."""
+    """One step of all (weights, gradient, sums of squares, rounded weights, decay).
+
+    They lie alike in memory. Where there are bfloat16 weights to write, the gradient is bfloat16.
+    """
     from cliquesim import _cuda
 
     if tensors:
         addresses = [
-            (weights.data_ptr(), gradient.data_ptr(), sums.data_ptr(), weights.numel(), decay)
-            for weights, gradient, sums, decay in tensors
+            (
+                weights.data_ptr(),
+                gradient.data_ptr(),
+                sums.data_ptr(),
+                _address(rounded),
+                weights.numel(),
+                decay,
+            )
+            for weights, gradient, sums, rounded, decay in tensors
         ]
         _cuda.adagrad(addresses, rate.data_ptr(), epsilon, *_at(rate))
 

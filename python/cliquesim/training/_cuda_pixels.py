@@ -95,6 +95,8 @@ class NetworkInput:
         Frames of a batch, and their side in pixels.
     dtype
         float32 or bfloat16.
+    block
+        Of pixels in a square that colours are made to channels of; see `augment`.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class NetworkInput:
         size: int,
         dtype: torch.dtype,
         device: torch.device,
+        block: int = 1,
     ) -> None:
         def empty(*shape: int, dtype: torch.dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=device)
@@ -119,7 +122,11 @@ class NetworkInput:
             config.background_softness,
         )
         self._means = empty(n, 4, dtype=torch.float32)
-        self._out = empty(n, size, size, 3, dtype=dtype)
+        self._size = size, size
+        self._block = 1 if isinstance(front_end, GradientFrontEnd) else block
+        side = -(-size // self._block)
+        # Zeros, as pixels beyond the frame stay what they are.
+        self._out = empty(n, side, side, 3 * self._block**2, dtype=dtype).zero_()
         self._images: Tensor | None = None
         if isinstance(front_end, GradientFrontEnd):
             self._images = empty(n, size, size, 3, dtype=torch.float32)
@@ -128,13 +135,17 @@ class NetworkInput:
             self._batch = empty(n, corpus.pixels.shape[1], dtype=torch.uint8)
 
     def make(self, changes: Tensor) -> Tensor:
-        """The input of the frames that `changes` names: (n, 3, size, size), channels last."""
+        """The input of the frames that `changes` names: (n, 3, size, size), channels last.
+
+        Of blocks for colours: (n, 3 block^2, size / block, size / block), rounded up.
+        """
         source = self._corpus.pixels
         if self._batch is not None:
             _cuda_kernels.gather(source, changes, self._batch)
             source = self._batch
         known: dict[str, Any] = {
             "corpus": source,
+            "size": self._size,
             "gathered": self._batch is not None,
             "changes": changes,
             "steps": self._steps,
@@ -149,7 +160,12 @@ class NetworkInput:
             )
         else:
             _cuda_kernels.augment(
-                **known, out=self._out, mean=front.mean, scale=front.scale, fades=True
+                **known,
+                out=self._out,
+                mean=front.mean,
+                scale=front.scale,
+                fades=True,
+                block=self._block,
             )
         return self._out.permute(0, 3, 1, 2)
 

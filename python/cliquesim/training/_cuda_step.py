@@ -10,10 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from cliquesim.training._cuda_inputs import StepBuffer
 from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
+from cliquesim.training._fused_adagrad import FusedAdagrad
 from cliquesim.training.backbones import Backbone
 from cliquesim.training.checkpoints import TrainingState
 from cliquesim.training.gradient_mean import GradientMean
@@ -76,7 +78,9 @@ class CudaStep:
             config.image_size,
             dtype,
             device,
+            backbone.pixel_block,
         )
+        self.rounded = self._round_weights()
         self.loss = torch.zeros((), device=device)
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.graphs_wanted = True
@@ -87,6 +91,8 @@ class CudaStep:
 
     def run(self, step: int) -> float:
         """Make step `step` and return its loss."""
+        if self._next is None and isinstance(self.state.optimizer, FusedAdagrad):
+            self.state.optimizer.refresh()  # a checkpoint may have been loaded
         inputs, seed = self._prepare(step)
         over_batch = self.head is not None and self.config.head == "batch"
         n_cliques = len(inputs.cliques) if over_batch else self.config.batch_size
@@ -139,7 +145,7 @@ class CudaStep:
         buffer = self.buffer
         images = self.input.make(buffer.changes)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            features = self.backbone.embed_seen(images, self.backbone.trained_layer)
+            features = functional_call(_Trained(self.backbone), self.rounded, images)
         loss = clique_loss(
             self.config,
             features.float(),
@@ -156,6 +162,18 @@ class CudaStep:
         self.state.optimizer.step()
         if self.state.average is not None:
             self.state.average.update(self.backbone, self.buffer.average)
+
+    def _round_weights(self) -> dict[str, Tensor]:
+        """Weights that products read in place of the parameters, by name, where AdaGrad does so."""
+        optimizer, alone = self.state.optimizer, self.mean.alone
+        if not isinstance(optimizer, FusedAdagrad) or not alone or self.dtype != torch.bfloat16:
+            return {}
+        return {
+            f"backbone.{name}.{one}": optimizer.round(parameter)
+            for name, module in self.backbone.named_modules()
+            if isinstance(module, (nn.Conv2d, nn.Linear))
+            for one, parameter in module.named_parameters(recurse=False)
+        }
 
     def _relations(self) -> tuple[Tensor | None, Tensor | None]:
         same_sequence, ignored = self.source.relates
@@ -179,6 +197,18 @@ class CudaStep:
             self.graphs_wanted = False
         else:
             self.graphs[n_cliques] = graph
+
+
+class _Trained(nn.Module):
+    """A backbone up to the layer that is trained."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.backbone.embed_seen(images, self.backbone.trained_layer)
+        return features
 
 
 @contextlib.contextmanager

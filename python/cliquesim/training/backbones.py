@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cliquesim import _core
 from cliquesim.errors import InputError
-from cliquesim.training._response_norm import local_response_norm
+from cliquesim.training._activation import ActivationSteps, ResponseNorm, activate
 from cliquesim.training.config import TrainingConfig
 
 
@@ -150,6 +150,7 @@ class CompactNet(nn.Module):
     """
 
     layers = ("conv", "fc")
+    pixel_block = 1
 
     def __init__(
         self,
@@ -199,7 +200,13 @@ class AlexNet(nn.Module):
     `lrn="before_pool"` (`bvlc_alexnet`) and after it with `"after_pool"` (`CaffeNet`). Layers:
     `"fc6"`, `"fc7"` (after their ReLU) and, when `fc8_dim` is given, the linear `"fc8"`. Where the
     head is a softmax, its weights are the paper's fc8.
+
+    On a GPU cuDNN is slow at grouped convolutions and at three input channels: there every group is
+    a convolution of its own, whose maps stay apart as long as they can, and the first layer may be
+    given blocks of `pixel_block` x `pixel_block` pixels with all their colours for channels.
     """
+
+    pixel_block = 4
 
     def __init__(
         self, fc8_dim: int | None = None, lrn: str = "before_pool", front_end: str = "rgb"
@@ -233,12 +240,40 @@ class AlexNet(nn.Module):
                 assert module.bias is not None
                 nn.init.constant_(module.bias, 0.0 if name in ("conv1", "conv3", "fc8") else 0.1)
 
-    def _rectify_normalise_and_pool(self, x: Tensor) -> Tensor:
+    def _convolved(self, x: Tensor) -> Tensor:
+        """Maps (N, 256, 6, 6) after the last pooling."""
+        for convolution in (self.conv1, self.conv2):
+            x = self._normalised_and_pooled(convolution(x), None)
+        x = F.relu(self.conv4(F.relu(self.conv3(x))))
+        return F.max_pool2d(F.relu(self.conv5(x)), 3, stride=2)
+
+    def _convolved_by_group(self, x: Tensor) -> Tensor:
+        """The same of frames or of their blocks, group by group, with few passes over a map."""
+        in_blocks = x.shape[1] != self.conv1.in_channels
+        first = convolution_of_blocks if in_blocks else F.conv2d
+        x = self._normalised_and_pooled(first(x, self.conv1.weight, stride=4), self.conv1.bias)
+        groups = [
+            F.conv2d(part, weight, padding=2)
+            for part, weight in zip(x.chunk(2, 1), self.conv2.weight.chunk(2), strict=True)
+        ]
+        x = self._normalised_and_pooled(torch.cat(groups, 1), self.conv2.bias)
+        maps = (x, x)
+        for layer in (self.conv3, self.conv4, self.conv5):
+            steps = ActivationSteps(pools=layer is self.conv5)
+            assert layer.bias is not None
+            parts = zip(maps, layer.weight.chunk(2), layer.bias.chunk(2), strict=True)
+            a, b = (
+                activate(F.conv2d(part, weight, padding=1), bias, steps)
+                for part, weight, bias in parts
+            )
+            maps = a, b
+        return torch.cat(maps, 1)
+
+    def _normalised_and_pooled(self, x: Tensor, bias: Tensor | None) -> Tensor:
         if self.lrn == "before_pool":
-            x = local_response_norm(x, alpha=1e-4, beta=0.75, k=1.0, rectifies=True)
-            return F.max_pool2d(x, 3, stride=2)
-        x = F.max_pool2d(F.relu(x), 3, stride=2)
-        return local_response_norm(x, alpha=1e-4, beta=0.75, k=1.0)
+            return activate(x, bias, ActivationSteps(norm=ResponseNorm(), pools=True))
+        x = activate(x, bias, ActivationSteps(pools=True))
+        return activate(x, None, ActivationSteps(rectifies=False, norm=ResponseNorm()))
 
     def embed(
         self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
@@ -247,12 +282,11 @@ class AlexNet(nn.Module):
         return self.embed_seen(seen_by_network(self.front_end, images, extent), layer)
 
     def embed_seen(self, x: Tensor, layer: str | None = None) -> Tensor:
-        """Features of what `seen_by_network` makes of images."""
+        """Features of what `seen_by_network` makes of images, or on a GPU of blocks of it."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = self._rectify_normalise_and_pool(self.conv1(x))
-        x = self._rectify_normalise_and_pool(self.conv2(x))
-        x = F.relu(self.conv4(F.relu(self.conv3(x))))
-        x = F.max_pool2d(F.relu(self.conv5(x)), 3, stride=2).flatten(1)
+        in_blocks = x.shape[1] != self.conv1.in_channels
+        by_group = x.is_cuda or in_blocks
+        x = (self._convolved_by_group(x) if by_group else self._convolved(x)).flatten(1)
         x = F.dropout(F.relu(self.fc6(x)), 0.5, self.training)
         if name == "fc6":
             return x
@@ -266,6 +300,27 @@ class AlexNet(nn.Module):
         return self.embed(images, extent=extent)
 
 
+def convolution_of_blocks(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """`F.conv2d` with `stride` of images given as blocks of `stride` x `stride` pixels.
+
+    Where blocks are pixels, the stride is 1, and a kernel's side is rounded up to whole blocks.
+
+    Parameters
+    ----------
+    x
+        (N, stride^2 C, H, W): the colours of a block's pixels, row by row; zeros beyond the image.
+    weight
+        (K, C, S, S), of a convolution of the images themselves without padding.
+    """
+    count, colours, side, _ = weight.shape
+    blocks = -(-side // stride)
+    more = blocks * stride - side
+    split = F.pad(weight, (0, more, 0, more))
+    split = split.reshape(count, colours, blocks, stride, blocks, stride)
+    kernel = split.permute(0, 3, 5, 1, 2, 4).reshape(count, -1, blocks, blocks)
+    return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last))
+
+
 class ExemplarNet(nn.Module):
     """64c5-128c5-256c5-512f of Exemplar-CNN (Dosovitskiy et al., 2014), by its default widths.
 
@@ -277,6 +332,7 @@ class ExemplarNet(nn.Module):
     """
 
     layers = ("fc4", "quadrants")
+    pixel_block = 1
 
     def __init__(
         self,
