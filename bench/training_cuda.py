@@ -38,6 +38,7 @@ from cliquesim.training._activation import (
     activate_by_torch,
 )
 from cliquesim.training._cuda_step import repeatable_convolutions
+from cliquesim.training._fused_adagrad import FusedAdagrad
 from cliquesim.training.backbones import AlexNet, convolution_of_blocks
 from cliquesim.training.optimizers import build_optimizer
 
@@ -150,7 +151,7 @@ def kernel_seconds(step: Callable[[int], None], most: int) -> dict[str, float]:
 def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     """Parts of a step, each on its own."""
     step = one.cuda
-    assert step is not None
+    assert step is not None and isinstance(one.state.optimizer, FusedAdagrad)
     numbers = step.source.draw(0)
 
     def draw() -> None:
@@ -182,7 +183,8 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
         return body
 
     weights = [p for m in one.state.modules.values() for p in m.parameters()]
-    for weight in weights:
+    rounded = one.state.optimizer.rounded
+    for weight in [*weights, *rounded.values()]:
         weight.grad = torch.ones_like(weight)
     by_torch = torch.optim.Adagrad(weights, lr=1e-3, eps=1e-4, foreach=True)
     return {
