@@ -58,13 +58,17 @@ stopped_in_time() {
     timeout -k 5 $((left < limit ? left : limit)) "$@"
 }
 tests() {
-    local file name start=$SECONDS
+    local file name start=$SECONDS cores first=0
+    cores=$(nproc)
     declare -A started=()
     for file in tests/gpu/test_*.py; do
         name=$(basename "$file" .py)
-        stopped_in_time "$python" -m pytest -W default -q -rfE "$file" --durations 3 \
+        # A quarter of the cores each, or the threads of all would wait for each other.
+        stopped_in_time taskset -c "$first-$((first + (cores + 3) / 4 - 1))" \
+            "$python" -m pytest -W default -q -rfE "$file" --durations 3 \
             -p no:cacheprovider >"$out/$name.log" 2>&1 &
         started[$name]=$!
+        first=$(((first + (cores + 3) / 4) % cores))
     done
     for name in "${!started[@]}"; do
         wait "${started[$name]}"

@@ -151,7 +151,8 @@ def kernel_seconds(step: Callable[[int], None], most: int) -> dict[str, float]:
 def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     """Parts of a step, each on its own."""
     step = one.cuda
-    assert step is not None and isinstance(one.state.optimizer, FusedAdagrad)
+    assert step is not None
+    assert isinstance(one.state.optimizer, FusedAdagrad)
     numbers = step.source.draw(0)
 
     def draw() -> None:

@@ -49,7 +49,10 @@ def shrunk(frames: np.ndarray, side: int) -> np.ndarray:
 
 def assert_similar(found: Any, expected: Any, share: float) -> None:
     """Where two colours' gradients are about as strong, rounding chooses: few pixels differ."""
-    np.testing.assert_allclose(found, expected, atol=share * float(np.abs(expected).max()))
+    largest = float(np.abs(expected).max())
+    gap = np.abs(found - expected)
+    assert float((gap > share * largest).mean()) < 2e-3
+    assert gap.max() < 3 * share * largest
 
 
 @pytest.mark.parametrize("front_end", ["gradient", "rgb"])
