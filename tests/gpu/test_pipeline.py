@@ -41,4 +41,4 @@ def test_fit_and_embed_against_the_cpu(tmp_path: Path) -> None:
         again = model.transform(corpus)
         np.testing.assert_allclose(again, model.embedding_, atol=2e-3)
     similar = [model.embedding_ @ model.embedding_.T for model in models]
-    assert np.corrcoef(similar[0].ravel(), similar[1].ravel())[0, 1] > 0.95
+    assert np.corrcoef(similar[0].ravel(), similar[1].ravel())[0, 1] > 0.9
