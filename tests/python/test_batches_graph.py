@@ -275,6 +275,19 @@ def refuse(monkeypatch):
     return prepare
 
 
+@pytest.mark.parametrize(("need", "emptied"), [(1 << 30, 0), (1 << 50, 1)])
+def test_cached_memory_is_given_back_where_it_may_be_short(refuse, monkeypatch, need, emptied):
+    graph, told = refuse("nowhere", RuntimeError())
+    calls = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(graph.begun))
+    made = _graph_cuda.capture(lambda: "results", CPU, need)
+    assert made == (graph, "results")
+    assert graph.begun == graph.ended == 1
+    assert calls == [0] * emptied
+    assert told == []
+    assert _graph_cuda.graphs == _graph_cuda.Graphs(made=1)
+
+
 @pytest.mark.parametrize("at", ["begin", "body", "end"])
 def test_without_a_graph_where_none_can_be_made(refuse, at):
     problem, pairs = problems(4, 16, 4, 2)
