@@ -105,7 +105,7 @@ def _end(graph: torch.cuda.CUDAGraph, pool: tuple[int, int], device: torch.devic
     try:
         graph.capture_end()
     except RuntimeError:
-        # torch leaves its allocator in the capture then.
-        with contextlib.suppress(RuntimeError):
+        # torch leaves its allocator in the capture then. The name is not a public one.
+        with contextlib.suppress(RuntimeError, AttributeError):
             torch._C._cuda_endAllocateToPool(device.index, pool)
         raise
