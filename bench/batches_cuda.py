@@ -4,7 +4,8 @@
 
 Per size (B x K x N) `select_batches` and one `solve_relaxed` on the CPU and on the GPU, which take
 turns; medians. "device" is what the GPU's own work takes in the convex problem, from its events in
-torch's profiler, and "launches" how many kernels it is: the rest of the time the GPU waits.
+torch's profiler, and "kernels" how many it is: the rest of the time the GPU waits. "single" are the
+same where all kernels are launched one by one, "graphs" how many CUDA graphs a call makes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import cliquesim as cs
 from _batch_solver_calls import PATTERNS, Instance, make
 from _measure import at_least, processors, table
 from _measure_cuda import cuda_provenance, once, require_gpu
+from cliquesim.batches import _graph_cuda
 
 LAMBDAS = (0.1, 1.0, 0.5)
 
@@ -47,6 +49,20 @@ def on_device(call: Callable[[], Any]) -> tuple[float, int]:
         torch.cuda.synchronize()
     kernels = [event for event in profiler.events() if event.device_type.name == "CUDA"]
     return sum(event.time_range.elapsed_us() for event in kernels) / 1e6, len(kernels)
+
+
+def without_graphs(call: Callable[[], Any]) -> Any:
+    _graph_cuda.graphs.wanted, wanted = False, _graph_cuda.graphs.wanted
+    try:
+        return call()
+    finally:
+        _graph_cuda.graphs.wanted = wanted
+
+
+def graphs_made(call: Callable[[], Any]) -> int:
+    before = _graph_cuda.graphs.made
+    call()
+    return _graph_cuda.graphs.made - before
 
 
 def run_size(instance: Instance, threads: int, repeats: int) -> list[dict[str, Any]]:
@@ -78,11 +94,17 @@ def run_size(instance: Instance, threads: int, repeats: int) -> list[dict[str, A
             "objective, cpu": float(found["cpu"].objective),
             "objective, cuda": float(found["cuda"].objective),
             "status": found["cuda"].status,
+            "graphs": graphs_made(lambda call=call: call("cuda")),
         }
         if name == "relaxed":
             row["largest gap of X"] = float(np.abs(found["cuda"].X - found["cpu"].X).max())
             row["iterations"] = found["cuda"].info["iterations"]
-            row["device"], row["launches"] = on_device(lambda: relaxed("cuda"))
+            row["device"], row["kernels"] = on_device(lambda: relaxed("cuda"))
+            single = [without_graphs(lambda: once(lambda: relaxed("cuda")))[1] for _ in range(3)]
+            row["single"] = float(np.median(single))
+            row["device, single"], row["kernels, single"] = without_graphs(
+                lambda: on_device(lambda: relaxed("cuda"))
+            )
         else:
             row["times"] = {device: one.info["times"] for device, one in found.items()}
         rows.append(row)
@@ -111,8 +133,11 @@ def main() -> int:
         "threads": options.threads,
         "results": rows,
     }
-    names = ["size", "call", "cpu", "cuda", "cpu / cuda", "objective, cpu", "objective, cuda"]
+    names = ["size", "call", "cpu", "cuda", "cpu / cuda", "graphs"]
+    names += ["objective, cpu", "objective, cuda"]
     print(table(names, [[cell(row[name]) for name in names] for row in rows], 2))
+    if not _graph_cuda.graphs.wanted:
+        print("no CUDA graph could be made: every kernel was launched by itself")
     if options.output:
         options.output.write_text(json.dumps(report, indent=2) + "\n")
     return 0

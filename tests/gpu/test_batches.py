@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 import cliquesim as cs
 from cliquesim._device import cuda_status
-from cliquesim.batches import _kicks_cuda, _relaxed_cuda
+from cliquesim.batches import _graph_cuda, _kicks_cuda, _relaxed_cuda
 from cliquesim.batches._coverage_cuda import Rows, RowSums
-from cliquesim.batches.problem import as_problem
+from cliquesim.batches.problem import StepSettings, as_problem
+from cliquesim.batches.relaxed import StepSolver, grad_v, solve_step
 from cliquesim.batches.search import DiscreteSearch
 from cliquesim.errors import RunError
 
@@ -35,7 +36,9 @@ def start(n_batches: int, n_cliques: int, r: float, seed: int) -> Array:
     return np.minimum(X * r / X.sum(axis=1, keepdims=True), 1.0)
 
 
-@pytest.mark.parametrize(("B", "K", "r"), [(1, 8, 3), (7, 33, 4.5), (100, 100, 20), (16, 256, 20)])
+@pytest.mark.parametrize(
+    ("B", "K", "r"), [(1, 8, 3), (7, 33, 4.5), (5, 80, 10), (100, 100, 20), (16, 256, 20)]
+)
 @pytest.mark.parametrize("lambdas", [(0.1, 1.0, 0.5), (0.7, 0.0, 0.3), (0.0, 0.5, 1.0)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_relaxed_solutions_are_those_of_the_cpu(
@@ -49,6 +52,47 @@ def test_relaxed_solutions_are_those_of_the_cpu(
     assert found.info["iterations"] == expected.info["iterations"]
     assert found.objective == pytest.approx(expected.objective, rel=1e-8)
     np.testing.assert_allclose(found.X, expected.X, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("B", "K", "r"), [(1, 8, 3), (4, 70, 9), (20, 60, 8), (12, 200, 20)])
+@pytest.mark.parametrize("lambda2", [0.0, 1.0])
+@pytest.mark.parametrize("at_corner", [False, True])
+def test_one_graph_does_what_single_launches_do(
+    monkeypatch: pytest.MonkeyPatch, B: int, K: int, r: int, lambda2: float, at_corner: bool
+) -> None:
+    """For several linear terms in turn; at a corner the first steps are too long."""
+    C, S = instance(K, 3 * K, min(K, 40), K)
+    problem = as_problem(C, S, 1 / 16)
+    settings = StepSettings(0.5, lambda2, 0.0 if at_corner else 0.1, device="cuda")
+    solver = StepSolver(problem, r, settings)
+    made = _graph_cuda.graphs.made
+    for seed, lambda3 in enumerate((0.5, 40.0, 2.0, 0.5)):
+        X_t = start(B, K, r, seed)
+        if at_corner:
+            X_t = (X_t >= np.sort(X_t, axis=1)[:, [-r]]).astype(np.float64)
+        linear = grad_v(X_t, problem.similarity, lambda3)
+        found = solver.solve(linear, X_t)
+        with monkeypatch.context() as patch:
+            patch.setattr(_graph_cuda.graphs, "wanted", False)
+            single = solve_step(problem, linear, X_t, r, settings)
+        assert found.status == single.status == "SOLVED"
+        assert found.info["iterations"] == single.info["iterations"]
+        np.testing.assert_allclose(found.X, single.X, rtol=0, atol=1e-8)
+    assert _graph_cuda.graphs.wanted
+    assert _graph_cuda.graphs.made == made + 1
+
+
+def test_the_memory_of_a_graph_is_free_afterwards() -> None:
+    C, S = instance(300, 900, 40, 0)
+    arguments = (start(40, 300, 20, 0), C, S, 20, 0.1, 1.0, 0.5)
+    left = []
+    for _ in range(4):
+        made = _graph_cuda.graphs.made
+        cs.solve_relaxed(*arguments, device="cuda")
+        assert _graph_cuda.graphs.made == made + 1
+        torch.cuda.empty_cache()
+        left.append(torch.cuda.memory_reserved())
+    assert max(left[1:]) <= left[0]
 
 
 def test_every_run_is_the_same_on_any_stream() -> None:
@@ -136,9 +180,11 @@ def test_selections() -> None:
     for seed in range(3):
         C, S = instance(60, 300, 20, seed)
         expected = cs.select_batches(C, S, 20, 8, seed=seed)
+        made = _graph_cuda.graphs.made
         found = cs.select_batches(
             torch.from_numpy(C).cuda(), torch.from_numpy(S).cuda(), 20, 8, seed=seed, device="cuda"
         )
+        assert _graph_cuda.graphs.made == made + 1
         assert found.status == expected.status
         assert (found.X.sum(axis=1) == 8).all()
         value = cs.batch_objective(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,23 +32,36 @@ class RelaxedObjective:
         smoothing: float,
         device: torch.device,
     ) -> None:
-        def upload(values: Float) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
-
-        self.scale = _choose_scale(problem, linear, lambda1 + lambda2)
-        self.twice_similarity = upload(2 * self.scale * problem.similarity)
-        self.linear = upload(self.scale * linear)
+        self._problem = problem
+        self._lambdas = np.full((linear.shape[0] + 1, 1), lambda1, dtype=np.float64)
+        self._lambdas[-1] = lambda2
         self.coupled = lambda2 > 0 and problem.weights.size > 0
         p = problem.p
         self._p, self._smoothing = p, smoothing
         self._offset = smoothing**p if smoothing > 0 else 0.0
-        unit = self.scale / ((1 + smoothing) ** p - self._offset)
-        lambdas = np.full((linear.shape[0] + 1, 1), lambda1, dtype=np.float64)
-        lambdas[-1] = lambda2
-        self._worth = upload(unit * lambdas * problem.weights)
-        self._slope_worth = p * self._worth
+        options: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        self.twice_similarity = torch.empty(problem.similarity.shape, **options)
+        self.linear = torch.empty(linear.shape, **options)
+        self._worth = torch.empty((len(self._lambdas), problem.weights.size), **options)
+        self._slope_worth = torch.empty_like(self._worth)
         self._by_sample = RowSums.on(device, cliques_of_samples(problem))
         self._by_clique = RowSums.on(device, Rows(problem.offsets, problem.indices))
+        self.scale = 0.0
+        self.relinearize(linear)
+
+    def relinearize(self, linear: Float) -> None:
+        """Take another linear term (B, K). All tensors stay where they are."""
+        problem = self._problem
+        lambdas = float(self._lambdas[0, 0] + self._lambdas[-1, 0])
+        scale = _choose_scale(problem, linear, lambdas)
+        self.linear.copy_(torch.from_numpy(scale * linear))
+        if scale == self.scale:
+            return
+        self.scale = scale
+        self.twice_similarity.copy_(torch.from_numpy(2 * scale * problem.similarity))
+        unit = scale / ((1 + self._smoothing) ** self._p - self._offset)
+        self._worth.copy_(torch.from_numpy(unit * self._lambdas * problem.weights))
+        torch.mul(self._worth, self._p, out=self._slope_worth)
 
     def evaluate(self, x: torch.Tensor) -> Evaluation:
         """At X (B, K), 0 < X < 1."""
@@ -72,8 +85,28 @@ class RelaxedObjective:
         return Evaluation(0.5 * quadratic - heights, gradient, curvature)
 
 
+class Factors(NamedTuple):
+    """What a step of Newton's method takes of the B blocks and of what couples them."""
+
+    blocks: torch.Tensor  # (B, K, K)
+    inverse: torch.Tensor  # of their Cholesky factors
+    solved_ones: torch.Tensor  # A_b^-1 1, (B, K)
+    ones_product: torch.Tensor  # 1^T A_b^-1 1, (B,)
+    coupling: torch.Tensor  # Q, (K, K), or empty
+    reduced: torch.Tensor  # factors of I + P Q, and their pivots, or empty
+    pivots: torch.Tensor
+
+
 class DenseNewton:
-    """The system of `csrc/batches/newton_system.hpp` by Cholesky factors of its B blocks."""
+    """The system of `csrc/batches/newton_system.hpp` by Cholesky factors of its B blocks.
+
+    Attributes
+    ----------
+    factors
+        Of the last call of `factor`.
+    """
+
+    factors: Factors | None = None
 
     def __init__(self, problem: BatchProblem, objective: RelaxedObjective) -> None:
         self._twice_similarity = objective.twice_similarity
@@ -84,32 +117,33 @@ class DenseNewton:
         self._places = torch.from_numpy(pattern.places).to(device)
         self._shared = RowSums.on(device, pattern.shared)
         self._identity = torch.eye(problem.n_cliques, dtype=torch.float64, device=device)
-        self._inverse = self._blocks = self._identity
 
     def factor(self, curvature: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor:
         """Takes an evaluation's curvature and d (B, K); for `is_positive`."""
         n_batches = len(diagonal)
         of_pairs = self._shared(curvature)
-        del self._inverse, self._blocks  # their memory is free for the next ones
-        self._blocks = self._twice_similarity.repeat(n_batches, 1, 1)
-        self._blocks.view(n_batches, -1).index_add_(
-            1, self._places, of_pairs[:-1], alpha=self._bend
-        )
-        self._blocks.diagonal(dim1=1, dim2=2).add_(diagonal)
-        factors, info = torch.linalg.cholesky_ex(self._blocks)
+        self.factors = None  # their memory is free for the next ones
+        blocks = self._twice_similarity.repeat(n_batches, 1, 1)
+        blocks.view(n_batches, -1).index_add_(1, self._places, of_pairs[:-1], alpha=self._bend)
+        blocks.diagonal(dim1=1, dim2=2).add_(diagonal)
+        factors, info = torch.linalg.cholesky_ex(blocks)
         # L^-1: products with it take less time than solutions with L. Row by row in memory, as they
         # are summed.
         upper = torch.linalg.solve_triangular(
             factors.mT, self._identity.expand_as(factors), upper=True
         )
-        self._inverse = upper.mT
+        inverse = upper.mT
         del factors, upper
-        half = self._inverse.sum(dim=2)
-        self._solved_ones = self._multiply_transposed(half)
-        self._ones_product = half.square().sum(dim=1)
+        half = inverse.sum(dim=2)
+        solved_ones = _multiply_transposed(inverse, half)
+        ones = half.square().sum(dim=1)
+        coupling = reduced = inverse.new_empty(0)
+        pivots = self._places.new_empty(0)
         if self._coupled:
-            self._factor_coupling(of_pairs[-1])
-        ones = self._ones_product
+            coupling, reduced, pivots = self._factor_coupling(
+                of_pairs[-1], inverse, solved_ones, ones
+            )
+        self.factors = Factors(blocks, inverse, solved_ones, ones, coupling, reduced, pivots)
         return torch.stack([info.amax().double(), ones.amin(), ones.sum()])
 
     @staticmethod
@@ -118,57 +152,75 @@ class DenseNewton:
         failed, least, total = factored
         return failed == 0 and least > 0 and math.isfinite(total)
 
-    def _factor_coupling(self, of_pairs: torch.Tensor) -> None:
+    def _factor_coupling(
+        self,
+        of_pairs: torch.Tensor,
+        inverse: torch.Tensor,
+        solved_ones: torch.Tensor,
+        ones_product: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Q and factors of I + P Q; P sums A_b^-1 less the directions of the row sums."""
-        n_cliques = len(self._identity)
-        stacked = self._inverse.reshape(-1, n_cliques)
+        stacked = inverse.reshape(-1, len(self._identity))
         total = stacked.T @ stacked
-        directions = self._solved_ones / self._ones_product[:, None]
-        total.addmm_(directions.T, self._solved_ones, alpha=-1)
+        directions = solved_ones / ones_product[:, None]
+        total.addmm_(directions.T, solved_ones, alpha=-1)
         coupling = torch.zeros_like(total)
         coupling.view(-1).index_add_(0, self._places, of_pairs, alpha=self._bend)
         reduced = torch.addmm(self._identity, total, coupling)
-        self._coupling = coupling
         # P may be huge: the explicit inverse would lose all digits.
-        self._reduced = torch.linalg.lu_factor_ex(reduced)[:2]
+        factors, pivots, _ = torch.linalg.lu_factor_ex(reduced)
+        return coupling, factors, pivots
 
     def solve(
         self, f: torch.Tensor, e: torch.Tensor, refine: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """dx (B, K) and dnu (B,), with a step of iterative refinement or as they come."""
-        dx, dnu = self._solve_once(f, e)
+        assert self.factors is not None
+        dx, dnu = self._solve_once(self.factors, f, e)
         if not refine:
             return dx, dnu
-        more_x, more_nu = self._solve_once(*self._residual(f, e, dx, dnu))
+        rest = self._residual(self.factors, f, e, dx, dnu)
+        more_x, more_nu = self._solve_once(self.factors, *rest)
         return dx + more_x, dnu + more_nu
 
-    def _multiply_transposed(self, y: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(y.unsqueeze(1), self._inverse).squeeze(1)
-
-    def _solve_blocks(self, f: torch.Tensor, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        forward = torch.bmm(self._inverse, f.unsqueeze(2)).squeeze(2)
-        solved = self._multiply_transposed(forward)
-        dnu = (solved.sum(dim=1) - e) / self._ones_product
-        return torch.addcmul(solved, dnu[:, None], self._solved_ones, value=-1), dnu
-
-    def _solve_once(self, f: torch.Tensor, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        dx, dnu = self._solve_blocks(f, e)
+    def _solve_once(
+        self, factors: Factors, f: torch.Tensor, e: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        dx, dnu = _solve_blocks(factors, f, e)
         if not self._coupled:
             return dx, dnu
-        total = torch.linalg.lu_solve(*self._reduced, dx.sum(dim=0)[:, None])
-        return self._solve_blocks(f - (self._coupling @ total).T, e)
+        total = torch.linalg.lu_solve(factors.reduced, factors.pivots, dx.sum(dim=0)[:, None])
+        return _solve_blocks(factors, f - (factors.coupling @ total).T, e)
 
     def _residual(
-        self, f: torch.Tensor, e: torch.Tensor, dx: torch.Tensor, dnu: torch.Tensor
+        self,
+        factors: Factors,
+        f: torch.Tensor,
+        e: torch.Tensor,
+        dx: torch.Tensor,
+        dnu: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(f, e) minus the system times (dx, dnu)."""
         rest = torch.baddbmm(
-            (f - dnu[:, None]).unsqueeze(2), self._blocks, dx.unsqueeze(2), alpha=-1
+            (f - dnu[:, None]).unsqueeze(2), factors.blocks, dx.unsqueeze(2), alpha=-1
         )
         rest = rest.squeeze(2)
         if self._coupled:
-            rest -= self._coupling @ dx.sum(dim=0)
+            rest -= factors.coupling @ dx.sum(dim=0)
         return rest, e - dx.sum(dim=1)
+
+
+def _multiply_transposed(inverse: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return torch.bmm(y.unsqueeze(1), inverse).squeeze(1)
+
+
+def _solve_blocks(
+    factors: Factors, f: torch.Tensor, e: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    forward = torch.bmm(factors.inverse, f.unsqueeze(2)).squeeze(2)
+    solved = _multiply_transposed(factors.inverse, forward)
+    dnu = (solved.sum(dim=1) - e) / factors.ones_product
+    return torch.addcmul(solved, dnu[:, None], factors.solved_ones, value=-1), dnu
 
 
 def _choose_scale(problem: BatchProblem, linear: Float, lambdas: float) -> float:

@@ -1,8 +1,8 @@
 """`solve_relaxed` on a CUDA device: the interior-point method of the C++ solver in torch.
 
 Iterates, steps and their tests are those of `csrc/batches/interior_point.cpp` with dense blocks.
-The host reads one small vector in an iteration whose first step is accepted. `InteriorPoint` runs
-on any torch device.
+An iteration whose first step is accepted is one CUDA graph, and the host reads one small vector.
+`InteriorPoint` runs on any torch device, without a graph on others.
 """
 
 from __future__ import annotations
@@ -15,30 +15,46 @@ import numpy as np
 import torch
 
 from cliquesim.batches._coverage_cuda import n_overlaps
-from cliquesim.batches._newton_cuda import DenseNewton, Evaluation, RelaxedObjective
+from cliquesim.batches._graph_cuda import Replayed, can_capture, capture, own_stream
+from cliquesim.batches._newton_cuda import DenseNewton, Evaluation, Factors, RelaxedObjective
 from cliquesim.batches.problem import BatchProblem, Float, StepSettings
 from cliquesim.batches.result import RelaxedSolution
 from cliquesim.errors import RunError
 
 
-def solve_relaxed_cuda(
-    problem: BatchProblem,
-    linear: Float,
-    start: Float,
-    r: float,
-    settings: StepSettings,
-    time_limit: float,
-) -> RelaxedSolution:
-    """Eq. (5)-(6) on the current CUDA device, 0 < r < K."""
-    device = current_device()
-    free, total = memory(device)
-    need = device_memory(problem, len(linear))
-    if need > total:
-        raise RunError(_too_large(problem, len(linear), need, total))
-    try:
-        return InteriorPoint(problem, linear, r, settings, device).run(start, time_limit)
-    except torch.cuda.OutOfMemoryError as error:
-        raise RunError(_too_large(problem, len(linear), need, free)) from error
+class RelaxedSolver:
+    """Eq. (5)-(6) on the current CUDA device for one linear term after the other, 0 < r < K.
+
+    What they share stays in the device's memory as long as the solver lives.
+    """
+
+    def __init__(self, problem: BatchProblem, r: float, settings: StepSettings) -> None:
+        self._problem, self._r, self._settings = problem, r, settings
+        self._device = current_device()
+        self._method: InteriorPoint | None = None
+
+    def solve(self, linear: Float, start: Float, time_limit: float) -> RelaxedSolution:
+        """`linear` and `start` are (B, K), the same B in every call."""
+        n_batches = len(linear)
+        free, total = memory(self._device)
+        need = device_memory(self._problem, n_batches)
+        if need > total:
+            raise RunError(_too_large(self._problem, n_batches, need, total))
+        try:
+            with own_stream(self._device):
+                return self._prepared(linear).run(start, time_limit)
+        except torch.cuda.OutOfMemoryError as error:
+            self._method = None
+            raise RunError(_too_large(self._problem, n_batches, need, free)) from error
+
+    def _prepared(self, linear: Float) -> InteriorPoint:
+        if self._method is None:
+            self._method = InteriorPoint(
+                self._problem, linear, self._r, self._settings, self._device
+            )
+        else:
+            self._method.relinearize(linear)
+        return self._method
 
 
 def current_device() -> torch.device:
@@ -51,12 +67,15 @@ def memory(device: torch.device) -> tuple[int, int]:
 
 
 def device_memory(problem: BatchProblem, n_batches: int) -> int:
-    """Bytes that a solution takes: three numbers for two cliques in a batch, and the coverage's."""
+    """Bytes that a solution takes: three numbers for two cliques in a batch, and the coverage's.
+
+    A graph keeps what its iteration takes; without it are then a start and its evaluation.
+    """
     n_cliques = problem.n_cliques
     shared = n_overlaps(problem)
     blocks = 3 * n_batches * n_cliques**2 + 6 * n_cliques**2
-    coverage = (n_batches + 1) * (min(shared, n_cliques**2) + 6 * problem.weights.size)
-    return 8 * (blocks + coverage + shared + 40 * n_batches * n_cliques)
+    coverage = (n_batches + 1) * (min(shared, n_cliques**2) + 11 * problem.weights.size)
+    return 8 * (blocks + coverage + shared + 60 * n_batches * n_cliques)
 
 
 def _too_large(problem: BatchProblem, n_batches: int, need: int, available: int) -> str:
@@ -103,8 +122,31 @@ class Iterate(NamedTuple):
     nu: torch.Tensor  # (B,)
     products: torch.Tensor  # slack times multipliers
     at: Evaluation
-    dual: torch.Tensor  # residual, (B, K)
-    rows: torch.Tensor  # residual, (B,)
+    residuals: torch.Tensor  # the next two one after the other
+    dual: torch.Tensor  # (B, K)
+    rows: torch.Tensor  # (B,)
+
+    def owned(self) -> list[torch.Tensor]:
+        """All but the views."""
+        return [self.flat, self.products, *self.at, self.residuals]
+
+
+class Iteration(NamedTuple):
+    """Where Mehrotra's step leads; all on the device."""
+
+    found: torch.Tensor  # what the host reads
+    trial: Iterate
+    direction: torch.Tensor
+    target: torch.Tensor  # of the complementarity products
+    factors: Factors
+
+
+class Captured(NamedTuple):
+    """A graph, and where it reads its iterate and puts its results."""
+
+    graph: Replayed
+    now: Iterate
+    iteration: Iteration
 
 
 # The next iterate, its measures and the step's length.
@@ -129,8 +171,20 @@ class InteriorPoint:
         )
         self._newton = DenseNewton(problem, self._objective)
         self._one = torch.ones((), dtype=torch.float64, device=device)
+        self._row_sum = self._one * r
+        self._signs = torch.tensor([1.0, -1.0], dtype=torch.float64, device=device).view(2, 1, 1)
         self._count = 2 * linear.size
         self._least_centering = 0.0
+        # What changes in an iteration besides its iterate.
+        self._mu, self._least = self._one.clone(), self._one.clone()
+        self._need = device_memory(problem, len(linear))
+        self._launched = 0  # iterations without a graph
+        self._captured: Captured | None = None
+
+    def relinearize(self, linear: Float) -> None:
+        """Take another linear term (B, K)."""
+        assert linear.shape == self._shape
+        self._objective.relinearize(linear)
 
     # ---- iterates ----
 
@@ -145,10 +199,24 @@ class InteriorPoint:
         x = slack[0]
         torch.sub(self._one, x, out=slack[1])
         at = self._objective.evaluate(x) if known is None else known
-        dual = at.gradient - multipliers[0]
+        residuals = flat.new_empty(x.numel() + len(x))
+        dual, rows = self._residual_parts(residuals)
+        torch.sub(at.gradient, multipliers[0], out=dual)
         dual.add_(multipliers[1]).add_(nu[:, None])
-        rows = self._r - x.sum(dim=1)
-        return Iterate(flat, slack, multipliers, nu, slack * multipliers, at, dual, rows)
+        torch.sum(x, dim=1, out=rows)
+        torch.sub(self._row_sum, rows, out=rows)
+        products = slack * multipliers
+        return Iterate(flat, slack, multipliers, nu, products, at, residuals, dual, rows)
+
+    def _residual_parts(self, residuals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        n_entries = self._shape[0] * self._shape[1]
+        return residuals[:n_entries].view(self._shape), residuals[n_entries:]
+
+    def _copy(self, now: Iterate) -> Iterate:
+        flat, products, value, gradient, curvature, residuals = map(torch.clone, now.owned())
+        at = Evaluation(value, gradient, curvature)
+        views = self._residual_parts(residuals)
+        return Iterate(flat, *self._parts(flat), products, at, residuals, *views)
 
     def _begin_at(self, start: Float) -> Iterate:
         """Near `start`, with multipliers on the central path."""
@@ -182,7 +250,7 @@ class InteriorPoint:
     @staticmethod
     def _merit(now: Iterate, target: torch.Tensor | float) -> torch.Tensor:
         """Squared norm of the optimality conditions with complementarity = target."""
-        return _squared(now.products - target) + _squared(now.dual) + _squared(now.rows)
+        return _squared(now.products - target) + _squared(now.residuals)
 
     # ---- directions and steps ----
 
@@ -203,9 +271,13 @@ class InteriorPoint:
         """Changes that change the products by `wanted`, to first order."""
         lower, upper = wanted / now.slack
         dx, dnu = self._newton.solve(lower - upper - now.dual, now.rows, refine)
-        slack = torch.stack([dx, -dx])
-        multipliers = wanted.addcmul(now.multipliers, slack, value=-1) / now.slack
-        return torch.cat([slack.view(-1), multipliers.view(-1), dnu])
+        change = torch.empty_like(now.flat)
+        slack, multipliers, nu = self._parts(change)
+        torch.mul(dx, self._signs, out=slack)
+        torch.addcmul(wanted, now.multipliers, slack, value=-1, out=multipliers)
+        multipliers.div_(now.slack)
+        nu.copy_(dnu)
+        return change
 
     def _limits(self, now: Iterate, direction: torch.Tensor) -> torch.Tensor:
         """Minus the reciprocals of the longest steps of X and of the multipliers, (2,)."""
@@ -235,20 +307,61 @@ class InteriorPoint:
     def _judged(self, trial: Iterate, target: torch.Tensor | float) -> torch.Tensor:
         return torch.cat([self._merit(trial, target)[None], self._measures(trial)])
 
-    def _advance(self, now: Iterate, mu: float) -> _Step | None:
-        """One iteration; None if no step helps."""
+    def _compute(self, now: Iterate) -> Iteration:
+        """Mehrotra's step from `now`, without waiting for the device."""
+        mu = self._mu
         diagonal = (now.multipliers / now.slack).sum(dim=0)
         factored = self._newton.factor(now.at.curvature, diagonal)
+        assert self._newton.factors is not None
         affine = self._predictor(now)
         affine_step = self._limits(now, affine).amin().clamp(max=-1.0).reciprocal().neg()
         ratio = self._after(now, affine, affine_step) / (self._count * mu)
-        centering = (ratio * ratio * ratio).clamp(self._least_centering, 1.0)
+        centering = torch.maximum(ratio * ratio * ratio, self._least).clamp(max=1.0)
         target = centering * mu
         direction = self._direction(now, target, affine)
         step = self._steps(self._limits(now, direction).amin())
         trial = self._at(torch.addcmul(now.flat, direction, step))
         head = torch.stack([centering, step, self._merit(now, target)])
-        found = torch.cat([factored, head, self._judged(trial, target)]).tolist()
+        found = torch.cat([factored, head, self._judged(trial, target)])
+        return Iteration(found, trial, direction, target, self._newton.factors)
+
+    def _placed(self, now: Iterate) -> Iterate:
+        """`now`, which the next iteration leaves as it is: where the graph reads it, if any.
+
+        The graph is made after an iteration in which torch's libraries set themselves up.
+        """
+        if self._captured is None:
+            if self._launched > 0 and can_capture(self._device, self._shape[1]):
+                self._capture(now)
+            if self._captured is None:
+                return now
+        place = self._captured.now
+        torch._foreach_copy_(place.owned(), now.owned())
+        return place
+
+    def _capture(self, now: Iterate) -> None:
+        place = self._copy(now)
+        self._newton.factors = None  # their memory is free for the graph's
+        made = capture(lambda: self._compute(place), self._device, self._need)
+        self._newton.factors = None
+        if made is not None:
+            self._captured = Captured(made[0], place, made[1])
+
+    def _iteration(self, now: Iterate, mu: float) -> Iteration:
+        self._mu.fill_(mu)
+        self._least.fill_(self._least_centering)
+        if self._captured is None:
+            self._launched += 1
+            return self._compute(now)
+        self._captured.graph.replay()
+        self._newton.factors = self._captured.iteration.factors
+        return self._captured.iteration
+
+    def _advance(self, now: Iterate, mu: float) -> _Step | None:
+        """One iteration; None if no step helps."""
+        iteration = self._iteration(now, mu)
+        trial, direction, target = iteration.trial, iteration.direction, iteration.target
+        found = iteration.found.tolist()
         if not DenseNewton.is_positive(found[:3]):
             return None
         centered, first_step, first_merit = found[3:6]
@@ -327,6 +440,7 @@ class InteriorPoint:
         """Begins near `start` (B, K); `time_limit` in seconds, 0 for none."""
         begin = time.perf_counter()
         settings = self._settings
+        self._least_centering = 0.0
         now = self._begin_at(start)
         measures = Measures(*self._measures(now).tolist())
         status, step = "MAX_ITER", 0.0
@@ -342,6 +456,7 @@ class InteriorPoint:
             if 0 < time_limit < time.perf_counter() - begin:
                 status = "TIME_LIMIT"
                 break
+            now = self._placed(now)
             found = self._advance(now, mu)
             if found is None:
                 status = "NUMERICAL_ERROR"
@@ -350,7 +465,8 @@ class InteriorPoint:
         if status != "SOLVED" and measures.converged(self._r, math.sqrt(settings.tol)):
             status = "ALMOST_SOLVED"
         info = self._info(log, time.perf_counter() - begin)
-        return RelaxedSolution(now.slack[0].cpu().numpy(), log[-1][0], status, info)
+        X = now.slack[0].cpu().numpy().copy()  # on a CPU device the next solution is put there
+        return RelaxedSolution(X, log[-1][0], status, info)
 
     def _row(self, now: Measures, mu: float, step: float) -> tuple[float, ...]:
         value = now.value / self._objective.scale

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cliquesim.batches.problem import BatchProblem, Float, StepSettings
-from cliquesim.batches.relaxed import grad_v, solve_step
+from cliquesim.batches.relaxed import StepSolver, grad_v
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def run_cccp(
     (of time.perf_counter) has passed.
     """
     result = CccpResult(start, "SOLVED", True)
+    solver = StepSolver(problem, r, step)
     total_steps = len(settings.lambda3) * settings.steps_per_lambda3
     for level, lambda3 in enumerate(settings.lambda3):
         value = relaxed_value(problem, result.X, lambda3, step)
@@ -84,7 +85,7 @@ def run_cccp(
                 result.status = "TIME_LIMIT"
                 return result
             linear = grad_v(result.X, problem.similarity, lambda3)
-            solution = solve_step(problem, linear, result.X, r, step, remaining)
+            solution = solver.solve(linear, result.X, remaining)
             result.regime = f"{solution.info.get('regime', step.solver)} interior point"
             if solution.status not in ("SOLVED", "ALMOST_SOLVED"):
                 result.status = solution.status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,9 @@ from cliquesim.batches.problem import (
 )
 from cliquesim.batches.result import RelaxedSolution
 from cliquesim.errors import InputError
+
+if TYPE_CHECKING:
+    from cliquesim.batches._relaxed_cuda import RelaxedSolver
 
 SOLVERS = ("native", "ipopt", "clarabel", "mosek")
 
@@ -144,6 +147,38 @@ def check_solver_device(device: str, solver: str, stage: str) -> None:
         raise InputError(f"device='cuda' takes solver='native', got {solver!r}")
 
 
+class StepSolver:
+    """Eq. (5)-(6) of one problem for several linear terms; S' is taken positive semi-definite.
+
+    On a GPU, what they share stays in its memory as long as the solver lives.
+    """
+
+    def __init__(self, problem: BatchProblem, r: float, settings: StepSettings) -> None:
+        self._problem, self._r, self._settings = problem, r, settings
+        self._on_cuda: RelaxedSolver | None = None
+
+    def solve(self, linear: Float, start: Float, time_limit: float = 0.0) -> RelaxedSolution:
+        """With `linear` = grad v(X_t), (B, K), the same B in every call."""
+        problem, r, settings = self._problem, self._r, self._settings
+        n_batches, n_cliques = linear.shape
+        if not 0 <= r <= n_cliques:
+            infeasible = np.full((n_batches, n_cliques), np.nan)
+            info = {"reason": f"no row of [0, 1]^{n_cliques} sums to r = {r:g}"}
+            return RelaxedSolution(infeasible, np.inf, "INFEASIBLE", _single_point(info, settings))
+        if r in (0, n_cliques):
+            X = np.full((n_batches, n_cliques), r / n_cliques)
+            value = relaxed_objective(problem, X, linear, settings)
+            info = {"reason": "the row sums leave a single point"}
+            return RelaxedSolution(X, value, "SOLVED", _single_point(info, settings))
+        if settings.device == "cuda":
+            if self._on_cuda is None:
+                from cliquesim.batches._relaxed_cuda import RelaxedSolver  # torch
+
+                self._on_cuda = RelaxedSolver(problem, float(r), settings)
+            return self._on_cuda.solve(linear, start, time_limit)
+        return _solve_on_cpu(problem, linear, start, r, settings, time_limit)
+
+
 def solve_step(
     problem: BatchProblem,
     linear: Float,
@@ -152,22 +187,19 @@ def solve_step(
     settings: StepSettings,
     time_limit: float = 0.0,
 ) -> RelaxedSolution:
-    """Eq. (5)-(6) with `linear` = grad v(X_t); S' is taken to be positive semi-definite."""
-    begin = time.perf_counter()
-    n_batches, n_cliques = linear.shape
-    if not 0 <= r <= n_cliques:
-        infeasible = np.full((n_batches, n_cliques), np.nan)
-        info = {"reason": f"no row of [0, 1]^{n_cliques} sums to r = {r:g}"}
-        return RelaxedSolution(infeasible, np.inf, "INFEASIBLE", _single_point(info, settings))
-    if r in (0, n_cliques):
-        X = np.full((n_batches, n_cliques), r / n_cliques)
-        value = relaxed_objective(problem, X, linear, settings)
-        info = {"reason": "the row sums leave a single point"}
-        return RelaxedSolution(X, value, "SOLVED", _single_point(info, settings))
-    if settings.device == "cuda":
-        from cliquesim.batches._relaxed_cuda import solve_relaxed_cuda  # torch
+    """Eq. (5)-(6) for a single linear term."""
+    return StepSolver(problem, r, settings).solve(linear, start, time_limit)
 
-        return solve_relaxed_cuda(problem, linear, start, float(r), settings, time_limit)
+
+def _solve_on_cpu(
+    problem: BatchProblem,
+    linear: Float,
+    start: Float,
+    r: float,
+    settings: StepSettings,
+    time_limit: float,
+) -> RelaxedSolution:
+    begin = time.perf_counter()
     if settings.solver == "native":
         X, value, status, info = _core.solve_relaxed(
             np.ascontiguousarray(linear),
@@ -183,7 +215,7 @@ def solve_step(
             time_limit,
             settings.num_threads,
         )
-        reason = _regime_reason(info, n_batches, n_cliques)
+        reason = _regime_reason(info, *linear.shape)
         return RelaxedSolution(
             X, value, status, {"solver": "native", **info, "regime_reason": reason}
         )
