@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import tempfile
 import time
 import warnings
@@ -20,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 import cliquesim as cs
 from _measure import at_least, provenance, stage_costs, table
 from _measure_cuda import cuda_provenance, require_gpu
+from _stick_figures import draw_sequences
 from cliquesim import pipeline
 from cliquesim.config import make_config, parse_setting
 
@@ -76,45 +74,12 @@ def main() -> int:
 
 def draw(n: int, side: int, seed: int) -> cs.Corpus:
     """A corpus of n frames."""
-    frames = np.empty((n, side, side, 3), np.uint8)
-    generator = np.random.default_rng(seed)
     sequence = np.arange(n) // SEQUENCE
     sequences = int(sequence[-1]) + 1
-    category = sequence * min(CATEGORIES, max(1, sequences // 3)) // sequences
-    for number in range(sequences):
-        rows = np.flatnonzero(sequence == number)
-        draw_sequence(frames[rows[0] : rows[-1] + 1], int(category[rows[0]]), generator)
-    return cs.Corpus.from_arrays(frames, sequence=sequence, category=category)
-
-
-def draw_sequence(frames: NDArray[np.uint8], motion: int, generator: np.random.Generator) -> None:
-    """A figure of its own colour before a background of its own; `motion` sets how limbs swing."""
-    side = frames.shape[1]
-    coarse = Image.fromarray(generator.integers(60, 190, (6, 6, 3), np.uint8))
-    background = coarse.resize((side, side), Image.Resampling.BICUBIC)
-    colour = tuple(map(int, generator.integers(0, 256, 3)))
-    phase, speed = generator.random(), generator.uniform(0.03, 0.06)
-    hip, thick = np.array([side / 2, side * 0.55]), max(2, side // 16)
-    for frame in range(len(frames)):
-        picture = background.copy()
-        pen = ImageDraw.Draw(picture)
-        turn = 2 * math.pi * (phase + speed * frame)
-        neck = hip - side * 0.24 * direction(0.25 * math.sin(turn * (1 + motion % 3)))
-        pen.line([*hip, *neck], fill=colour, width=thick)
-        x, y = neck
-        pen.ellipse([x - thick, y - 2.5 * thick, x + thick, y], fill=colour)
-        for limb, start in enumerate((hip, hip, neck, neck)):
-            angle = (0.5 + 0.1 * (motion % 5)) * math.sin(turn + math.pi * (limb % 2))
-            if start is neck:
-                angle += 0.1 * motion * (-1) ** limb
-            end = start + side * (0.3 if start is neck else 0.36) * direction(angle)
-            pen.line([*start, *end], fill=colour, width=thick)
-        frames[frame] = np.asarray(picture)
-
-
-def direction(angle: float) -> NDArray[np.float64]:
-    """Downwards, turned by `angle`."""
-    return np.array([math.sin(angle), math.cos(angle)])
+    category = np.arange(sequences) * min(CATEGORIES, max(1, sequences // 3)) // sequences
+    frames = np.empty((n, side, side, 3), np.uint8)
+    draw_sequences(frames, SEQUENCE, category.tolist(), seed)
+    return cs.Corpus.from_arrays(frames, sequence=sequence, category=category[sequence])
 
 
 def show(report: dict[str, Any]) -> str:

@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cliquesim._threads import over_blocks
 from cliquesim._validation import as_groups, as_matrix
 from cliquesim.errors import InputError
 
 _BLOCK = 4096  # rows worked on at a time, so that memory-mapped features stay on disk
+_THREAD_VALUES = 1 << 18  # that a thread works on at a time: they stay in its cache
 
 
 def standardize(
-    features: ArrayLike, dtype: type[np.floating[Any]] = np.float32, *, center: bool = True
+    features: ArrayLike,
+    dtype: type[np.floating[Any]] = np.float32,
+    *,
+    center: bool = True,
+    num_threads: int | None = 1,
 ) -> NDArray[Any]:
     """Rows without their mean, of length 1: dot products become Pearson correlations.
 
@@ -24,14 +30,17 @@ def standardize(
     float64.
     """
     X = np.array(as_matrix(features, "features", dtype))
-    for start in range(0, len(X), _BLOCK):
-        block = X[start : start + _BLOCK].astype(np.float64)
+
+    def some(rows: slice) -> None:
+        block = X[rows].astype(np.float64)
         # What rounding leaves of a constant row is no direction.
         negligible = 1e-12 * np.abs(block).max(axis=1, keepdims=True, initial=0.0)
         if center:
             block -= block.mean(axis=1, keepdims=True)
         norm = np.linalg.norm(block, axis=1, keepdims=True)
-        X[start : start + _BLOCK] = block / np.where(norm > negligible, norm, np.inf)
+        X[rows] = block / np.where(norm > negligible, norm, np.inf)
+
+    over_blocks(len(X), _rows_of(X.shape[1]), some, num_threads)
     return X
 
 
@@ -64,6 +73,7 @@ def fuse(
     features: Sequence[NDArray[np.float32]],
     groups: ArrayLike | None = None,
     weights: Sequence[float] | None = None,
+    num_threads: int | None = 1,
 ) -> tuple[NDArray[np.float32], tuple[float, ...]]:
     """One vector per row whose dot product sums several similarities, each in units of its spread.
 
@@ -85,15 +95,29 @@ def fuse(
         [w / similarity_spread(part, groups) for w, part in zip(weights, features, strict=True)]
     )
     shares = raw / raw.sum()
-    return weighted(features, shares), tuple(float(s) for s in shares)
+    return weighted(features, shares, num_threads), tuple(float(s) for s in shares)
 
 
-def weighted(features: Sequence[NDArray[np.float32]], weights: ArrayLike) -> NDArray[np.float32]:
+def weighted(
+    features: Sequence[NDArray[np.float32]], weights: ArrayLike, num_threads: int | None = 1
+) -> NDArray[np.float32]:
     """Unit rows (N, sum of E_i) whose dot product is the mean, by `weights`, of the parts'."""
     shares = np.asarray(weights, np.float64)
     shares = shares / shares.sum()
     if len(features) == 1:
         return features[0]
-    return np.concatenate(
-        [part * np.float32(np.sqrt(s)) for s, part in zip(shares, features, strict=True)], axis=1
-    )
+    widths = [part.shape[1] for part in features]
+    joined = np.empty((len(features[0]), sum(widths)), np.float32)
+    factors = np.sqrt(shares).astype(np.float32)
+    columns = np.split(joined, np.cumsum(widths)[:-1], axis=1)
+
+    def some(rows: slice) -> None:
+        for part, factor, out in zip(features, factors, columns, strict=True):
+            np.multiply(part[rows], factor, out=out[rows])
+
+    over_blocks(len(joined), _rows_of(joined.shape[1]), some, num_threads)
+    return joined
+
+
+def _rows_of(width: int) -> int:
+    return max(1, _THREAD_VALUES // max(1, width))

@@ -247,8 +247,7 @@ def _coverage_weights(
 
 def neighbor_agreement(old: NDArray[np.int64], new: NDArray[np.int64]) -> float:
     """Mean share of a row's neighbours (-1 for none) that two rounds have in common."""
-    shares = [
-        len(np.intersect1d(a[a >= 0], b[b >= 0])) / max(1, int((b >= 0).sum()))
-        for a, b in zip(old, new, strict=True)
-    ]
-    return float(np.mean(shares))
+    common = np.zeros(len(new), np.int64)
+    for column in old.T:  # neighbours differ within a row
+        common += ((new == column[:, None]) & (new >= 0)).sum(axis=1)
+    return float(np.mean(common / np.maximum(1, (new >= 0).sum(axis=1))))

@@ -303,7 +303,7 @@ class _Fit:
         if not students:
             return whitened
         learned = [load_array(one.folder / "features.npy") for one in students]
-        return fuse([*learned, whitened], self.pool.sequence)[0]
+        return fuse([*learned, whitened], self.pool.sequence, num_threads=self.threads)[0]
 
     def neighbors_stage(self, number: int, students: Sequence[Stage], hog: Stage) -> Stage:
         names = ("mirror", "within_category", "n_neighbors", "teacher_pool_radius")
@@ -439,7 +439,7 @@ class _Fit:
                 )
                 for flip in sides
             ]
-            features = standardize(np.concatenate(blocks))
+            features = standardize(np.concatenate(blocks), num_threads=self.threads)
             save_array(work.folder / "features.npy", features)
             return {"rows": len(features), "dimensions": features.shape[1]}
 
@@ -456,7 +456,7 @@ class _Fit:
             fused = self.config.embedding == "fused"
             if fused:
                 parts.append(load_array(hog.folder / "descriptors.npy", mmap=True)[:n])
-            features, weights = fuse(parts, self.sequence)
+            features, weights = fuse(parts, self.sequence, num_threads=self.threads)
             save_array(work.folder / "embedding.npy", features)
             return {
                 "rows": n,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_corpus import SMALL, write_figures, write_labels
 
@@ -76,6 +78,16 @@ def test_a_whole_fit(tmp_path: Path) -> None:
     assert (report["frames"], report["summary"]["frames"]) == (600, 600)
     assert {f"round-{n}/training" for n in (1, 2, 3)} < set(report["stages"])
     assert report["seconds"] > sum(one["seconds"] for one in report["stages"].values()) > 0
+
+
+def test_drawn_frames_are_alike_for_any_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    figures = importlib.import_module("_stick_figures")
+    one, two = (np.zeros((7, 32, 32, 3), np.uint8) for _ in range(2))
+    figures.draw_sequences(one, 3, [0, 1, 2], 5, workers=1)
+    figures.draw_sequences(two, 3, [0, 1, 2], 5, workers=2)
+    np.testing.assert_array_equal(one, two)
+    assert all(frame.std() > 0 for frame in one)
 
 
 def test_hog(tmp_path: Path) -> None:

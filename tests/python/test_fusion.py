@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cliquesim import fusion
 from cliquesim.errors import InputError
 from cliquesim.fusion import fuse, standardize
 
@@ -37,6 +38,15 @@ def test_rows_that_keep_their_mean_multiply_to_cosines():
     assert (Z[4] == 0).all()
     unit = X[[3, 5]] / np.linalg.norm(X[[3, 5]], axis=1, keepdims=True)
     np.testing.assert_allclose(Z[[3, 5]], unit, atol=1e-6)
+
+
+def test_any_number_of_threads_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fusion, "_THREAD_VALUES", 100)
+    X = np.random.default_rng(0).normal(5, 2, (50, 12)).astype(np.float32)
+    for num_threads in (3, None):
+        np.testing.assert_array_equal(standardize(X, num_threads=num_threads), standardize(X))
+        few, _ = fuse([X, X[:, :5]], num_threads=num_threads)
+        np.testing.assert_array_equal(few, fuse([X, X[:, :5]])[0])
 
 
 @pytest.mark.parametrize("seed", range(3))

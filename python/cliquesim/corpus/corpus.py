@@ -313,7 +313,7 @@ class Corpus:
             (folder / store.HEADER).unlink(missing_ok=True)
             save_array(folder / store.FRAMES, self.frames)
             labels = (self.sequence, self.frame, self.category, self.extent)
-            store.write_table(folder, self.paths, *labels, header)
+            store.write_table(folder, self.paths, *labels, header, self._frames_hash)
 
     @classmethod
     def _from_built(cls, built: Built) -> Corpus:

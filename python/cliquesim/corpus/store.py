@@ -106,8 +106,12 @@ def write_table(
     category: NDArray[np.int64],
     extent: NDArray[np.float32],
     header: dict[str, Any],
+    frames_hash: str | None = None,
 ) -> None:
-    """Write frames.csv and, last, corpus.json for the frames that are in `folder` already."""
+    """Write frames.csv and, last, corpus.json for the frames that are in `folder` already.
+
+    `frames_hash` is theirs, where it is known.
+    """
     sequences, categories = header["sequence_names"], header["category_names"]
     with (
         _files.write_atomically(folder / TABLE) as temporary,
@@ -125,8 +129,10 @@ def write_table(
         ):
             writer.writerow([row[0], sequences[row[1]], row[2], categories[row[3]], *row[4]])
     status = (folder / FRAMES).stat()
+    if frames_hash is None:
+        frames_hash = _files.hash_array(_files.load_array(folder / FRAMES, mmap=True))
     frames = {
-        "sha256": _files.hash_array(_files.load_array(folder / FRAMES, mmap=True)),
+        "sha256": frames_hash,
         "bytes": status.st_size,
         "mtime_ns": status.st_mtime_ns,
     }

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from cliquesim._files import load_json, save_json, write_atomically
+from cliquesim._threads import over_blocks
 from cliquesim._validation import as_extent
 from cliquesim.errors import InputError
 from cliquesim.features.hog import hog
@@ -25,9 +26,12 @@ from cliquesim.features.whitening import Whitening
 from cliquesim.fusion import similarity_spread, standardize
 
 _BLOCK = 512  # frames that are resized and described at a time
+_THREAD_FRAMES = 32  # and those that a thread resizes
 
 
-def rescale(frames: NDArray[np.uint8], side: int, margin: float = 1.0) -> NDArray[np.uint8]:
+def rescale(
+    frames: NDArray[np.uint8], side: int, margin: float = 1.0, num_threads: int | None = 1
+) -> NDArray[np.uint8]:
     """The central 1/margin of every frame (N, H, W, 3), antialiased to (N, side, side, 3)."""
     n, height, width = frames.shape[:3]
     if (height, width) == (side, side) and margin == 1.0:
@@ -35,9 +39,13 @@ def rescale(frames: NDArray[np.uint8], side: int, margin: float = 1.0) -> NDArra
     dx, dy = width * (1 - 1 / margin) / 2, height * (1 - 1 / margin) / 2
     box = (dx, dy, width - dx, height - dy)
     result = np.empty((n, side, side, 3), np.uint8)
-    for i in range(n):
-        image = Image.fromarray(np.ascontiguousarray(frames[i]))
-        result[i] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+
+    def some(rows: slice) -> None:
+        for i in range(rows.start, rows.stop):
+            image = Image.fromarray(np.ascontiguousarray(frames[i]))
+            result[i] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+
+    over_blocks(n, _THREAD_FRAMES, some, num_threads)
     return result
 
 
@@ -136,7 +144,13 @@ class HogLda:
         self, frames: NDArray[np.uint8], scale: int = 0, mirrored: bool = False
     ) -> NDArray[np.float32]:
         """HOG (N, h, w, 31) of one scale, of the frames or of their mirror images."""
-        images = rescale(frames, self.scales[scale].side, self.scales[scale].margin)
+        return self._describe(self._rescaled(frames, scale), mirrored)
+
+    def _rescaled(self, frames: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+        one = self.scales[scale]
+        return rescale(frames, one.side, one.margin, self.num_threads)
+
+    def _describe(self, images: NDArray[np.uint8], mirrored: bool) -> NDArray[np.float32]:
         if mirrored:
             images = np.ascontiguousarray(images[:, :, ::-1])
         return hog(
@@ -171,10 +185,10 @@ class HogLda:
                 path, mode="w+", dtype=np.float32, shape=(sides * n, *shape)
             )
             for start in range(0, n, _BLOCK):
-                block = np.asarray(frames[start : start + _BLOCK])
+                block = self._rescaled(np.asarray(frames[start : start + _BLOCK]), index)
                 for side in range(sides):
                     first = side * n + start
-                    raw[first : first + len(block)] = self.raw(block, index, bool(side))
+                    raw[first : first + len(block)] = self._describe(block, bool(side))
                 report((index + start / n * 0.4) / len(self.scales))
             if (share < 1).any():
                 _fade_all(raw, within(np.tile(share, (sides, 1)), shape[:2], scale.margin))
@@ -192,7 +206,8 @@ class HogLda:
             raw = np.load(path, mmap_mode="r")
             columns.append(slice(column, column + int(np.prod(raw.shape[1:]))))
             for rows in _blocks(sides * n):
-                result[rows, columns[-1]] = standardize(scale.whitening.transform(raw[rows]))
+                whitened = scale.whitening.transform(raw[rows])
+                result[rows, columns[-1]] = standardize(whitened, num_threads=self.num_threads)
             spreads.append(similarity_spread(result[:, columns[-1]], groups))
             report((index + 1) / len(self.scales))
             column = columns[-1].stop
@@ -220,7 +235,7 @@ class HogLda:
             if (share < 1).any():
                 mean = scale.whitening.mean_.reshape(raw.shape[1:]).astype(np.float32)
                 seen = _faded(raw, mean, within(share, raw.shape[1:3], scale.margin))
-            yield raw, standardize(scale.whitening.transform(seen))
+            yield raw, standardize(scale.whitening.transform(seen), num_threads=self.num_threads)
 
     def join(self, whitened: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """One unit row per frame from those of every scale, by the scales' weights."""
