@@ -64,69 +64,78 @@ def sample_augmentation(
         for frames that have a box.
     """
 
-    def uniform(*shape: int) -> Tensor:
-        return 2.0 * torch.rand(n, *shape, generator=generator) - 1.0
-
-    shift = 2.0 * config.translation * uniform(2)
-    zoom = torch.exp(config.log_scale * uniform(1))[:, 0]
-    angle = math.radians(config.rotation) * uniform(1)[:, 0]
-    shear = torch.tan(math.radians(config.shear) * uniform(1)[:, 0])
-    gain = 1.0 + config.color_gain * uniform(3)
-    brightness = config.brightness * uniform(1)[:, 0]
-    contrast = 1.0 + config.contrast * uniform(1)[:, 0]
-    saturation = 1.0 + config.saturation * uniform(1)[:, 0]
-
-    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    affine = torch.stack(
-        (
-            torch.stack((cos, cos * shear - sin, shift[:, 0]), 1),
-            torch.stack((sin, sin * shear + cos, shift[:, 1]), 1),
-        ),
-        1,
-    )
+    # Few calls for all numbers, and NumPy for their arithmetic, which has less overhead; torch for
+    # functions whose last bit differs between the two.
+    first = torch.rand(16 * n, generator=generator, dtype=torch.float32)
+    centred = 2.0 * first - 1.0
+    parts = torch.split(centred, [2 * n, n, n, n, 6 * n, 5 * n])
+    shift, zooms, angles, shears, colours, rectangles = parts
+    zoom = torch.exp(config.log_scale * zooms).numpy()
+    angle = math.radians(config.rotation) * angles
+    shear = math.radians(config.shear) * shears.numpy()
+    if config.shear:
+        shear = torch.tan(math.radians(config.shear) * shears).numpy()
+    cos, sin = torch.cos(angle).numpy() / zoom, torch.sin(angle).numpy() / zoom
+    affine = np.empty((n, 2, 3), np.float32)
+    affine[:, 0, 0], affine[:, 0, 1] = cos, cos * shear - sin
+    affine[:, 1, 0], affine[:, 1, 1] = sin, sin * shear + cos
+    affine[:, :, 2] = 2.0 * config.translation * shift.numpy().reshape(n, 2)
     if flip is not None:
         # The last thing on the way to the frame: x becomes -x.
-        affine[:, 0] = torch.where(flip[:, None], -affine[:, 0], affine[:, 0])
+        row = affine[:, 0]
+        np.negative(row, out=row, where=flip.numpy()[:, None])
+    numbers = colours.numpy()
+    gain = 1.0 + config.color_gain * numbers[: 3 * n].reshape(n, 3)
+    brightness = config.brightness * numbers[3 * n : 4 * n]
+    contrast = 1.0 + config.contrast * numbers[4 * n : 5 * n]
+    saturation = 1.0 + config.saturation * numbers[5 * n :]
+    erase = _rectangles(first[11 * n :].view(n, 5), rectangles.view(n, 5), config)
+    surroundings = _sample_surroundings(n, config, generator, extent)
     return AugmentationSample(
-        affine,
-        gain,
-        brightness,
-        contrast,
-        saturation,
-        _sample_rectangles(n, config, generator),
-        *_sample_surroundings(n, config, generator, extent),
+        *map(
+            torch.from_numpy,
+            (affine, gain, brightness, contrast, saturation, erase, *surroundings),
+        )
     )
 
 
-def _sample_rectangles(n: int, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    draw = torch.rand(n, 5, generator=generator)
+def _rectangles(draw: Tensor, centred: Tensor, config: AugmentationConfig) -> NDArray[np.float32]:
+    """(n, 4) from (n, 5) numbers in [0, 1) and, the same, in [-1, 1)."""
+    erase = np.tile(np.array([2, -2, 2, -2], np.float32), (len(draw), 1))  # left > right: empty
+    if not config.erasing:
+        return erase
     low, high = config.erasing_area
     area = low + (high - low) * draw[:, 0]
-    ratio = torch.exp((2.0 * draw[:, 1] - 1.0) * math.log(2.0))
-    half = torch.stack(((area * ratio).sqrt(), (area / ratio).sqrt()), 1).clamp_max(1.0)
-    center = (2.0 * draw[:, 2:4] - 1.0) * (1.0 - half)
-    erased = (draw[:, 4] < config.erasing)[:, None]
-    # left > right: an empty rectangle.
-    left_top = torch.where(erased, center - half, torch.full_like(center, 2.0))
-    right_bottom = torch.where(erased, center + half, torch.full_like(center, -2.0))
-    return torch.stack((left_top[:, 0], right_bottom[:, 0], left_top[:, 1], right_bottom[:, 1]), 1)
+    ratio = torch.exp(centred[:, 1] * math.log(2.0))
+    sides = [(area * ratio).sqrt().numpy(), (area / ratio).sqrt().numpy()]
+    half = np.minimum(sides, np.float32(1.0))
+    center = centred.numpy()[:, 2:4].T * (1.0 - half)
+    erased = draw.numpy()[:, 4] < np.float32(config.erasing)
+    erase[erased, ::2] = (center - half).T[erased]
+    erase[erased, 1::2] = (center + half).T[erased]
+    return erase
 
 
 def _sample_surroundings(
     n: int, config: AugmentationConfig, generator: torch.Generator, extent: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     # Another frame than itself: a step of 1 to n-1 around the batch.
-    step = torch.randint(1, max(n, 2), (n,), generator=generator)
-    other = (torch.arange(n) + step) % n
+    step = torch.randint(1, max(n, 2), (n,), generator=generator).numpy()
+    other = (np.arange(n) + step) % n
+    draw = torch.rand(3 * n, generator=generator, dtype=torch.float32).numpy()
+    if not config.replaces:
+        return other, np.full((n, 2), np.inf, np.float32)
     low, high = config.background_radius
-    ellipse = low + (high - low) * torch.rand(n, 2, generator=generator)
+    ellipse = np.asarray(low + (high - low) * draw[: 2 * n].reshape(n, 2), np.float32)
+    background = _BACKGROUND if config.background is None else config.background
+    replaced = draw[2 * n :] < np.float32(background)
     if extent is not None:
-        ellipse = ellipse * extent
-    probability = torch.full((n,), _BACKGROUND if config.background is None else config.background)
-    if extent is not None and config.background is None:
-        probability[(extent < 1).any(1)] = 0.0
-    replaced = torch.rand(n, generator=generator) < probability
-    return other, torch.where(replaced[:, None], ellipse, torch.full_like(ellipse, math.inf))
+        share = extent.numpy()
+        ellipse = ellipse * share
+        if config.background is None:
+            replaced &= ~(share < 1).any(axis=1)
+    ellipse[~replaced] = np.inf
+    return other, ellipse
 
 
 def augment_frames(

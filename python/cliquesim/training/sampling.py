@@ -25,7 +25,7 @@ def step_seed(seed: int, step: int, torch_stream: bool = False) -> int:
     """
     stream = _TORCH if torch_stream else _AUGMENTATION
     state = np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)
-    return int(state[0] >> np.uint64(1))
+    return int(state[0]) >> 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ class CliqueSampler:
         sizes = np.diff(csr.indptr)
         if (sizes == 0).any():
             raise InputError(f"membership has no frame in clique {int(np.argmin(sizes))}")
+        # A sampler draws thousands of times: plain lists and arrays cost less than SciPy's slices.
+        self._bounds: list[int] = csr.indptr.tolist()
+        self._members = csr.indices.astype(np.int64)
+        self._place = np.full(csr.shape[1], -1, np.int64)
+        self._pass: tuple[int, NDArray[np.int64]] | None = None
         self._config = config
         self._batches = None if batches is None else _as_batches(batches, self.n_cliques)
         first = csr.indices[csr.indptr[:-1]]
@@ -84,6 +89,10 @@ class CliqueSampler:
             raise InputError(
                 f"training needs at least two cliques in a category, got {self.n_cliques} in all"
             )
+        # As Generator.choice draws with these probabilities.
+        sizes = np.array([len(pool) for pool in self._pools], dtype=np.float64)
+        self._shares = np.cumsum(sizes / sizes.sum())
+        self._shares /= self._shares[-1:]
 
     def draw(self, step: int) -> Draw:
         """The frames of step `step` (0-based)."""
@@ -97,32 +106,46 @@ class CliqueSampler:
             cliques = rng.permutation(cliques)[:most]
         counts = np.full(len(cliques), m // len(cliques))
         counts[: m % len(cliques)] += 1
-        rows = [self._members_of(k, int(n), rng) for k, n in zip(cliques, counts, strict=True)]
+        rows: list[NDArray[np.int64]] = []
+        for clique, count in zip(cliques.tolist(), counts.tolist(), strict=True):
+            members = self._members_of(clique)
+            # No frame comes twice before every frame came once.
+            while count > 0:
+                rows.append(rng.permutation(members)[:count])
+                count -= len(members)
         labels = np.repeat(np.arange(len(cliques), dtype=np.int64), counts)
         return Draw(np.concatenate(rows), labels, cliques.astype(np.int64))
 
     def _cliques_of(self, step: int, rng: np.random.Generator) -> NDArray[np.int64]:
         if self._batches is not None:
             passes, position = divmod(step, len(self._batches))
-            order = np.random.default_rng([self._config.seed, _ORDER, passes])
-            return self._batches[int(order.permutation(len(self._batches))[position])]
-        sizes = np.array([len(pool) for pool in self._pools], dtype=np.float64)
-        pool = self._pools[int(rng.choice(len(self._pools), p=sizes / sizes.sum()))]
+            if self._pass is None or self._pass[0] != passes:
+                order = np.random.default_rng([self._config.seed, _ORDER, passes])
+                self._pass = passes, order.permutation(len(self._batches))
+            return self._batches[int(self._pass[1][position])]
+        pool = self._pools[int(self._shares.searchsorted(rng.random(), side="right"))]
         r = min(self._config.cliques_per_batch, len(pool))
         return rng.choice(pool, r, replace=False)
 
-    def _members_of(self, clique: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        start, stop = self.membership.indptr[clique : clique + 2]
-        members = self.membership.indices[start:stop].astype(np.int64)
-        # No frame comes twice before every frame came once.
-        rounds = [rng.permutation(members) for _ in range(-(-n // len(members)))]
-        frames: NDArray[np.int64] = np.concatenate(rounds)[:n]
-        return frames
+    def _members_of(self, clique: int) -> NDArray[np.int64]:
+        members: NDArray[np.int64] = self._members[self._bounds[clique] : self._bounds[clique + 1]]
+        return members
 
     def overlaps(self, draw: Draw) -> NDArray[np.bool_]:
         """(M, M): pairs of different labels whose frames nevertheless share one of the cliques."""
-        member = self.membership[draw.cliques][:, draw.rows].toarray() != 0
-        member[draw.labels, np.arange(len(draw.rows))] = True
+        parts = [self._members_of(clique) for clique in draw.cliques.tolist()]
+        columns = np.arange(len(draw.rows))
+        # Equal rows share a place: that of the last.
+        self._place[draw.rows] = columns
+        of_row = self._place[draw.rows]
+        of_member = self._place[np.concatenate(parts)]
+        self._place[draw.rows] = -1
+        label = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        drawn = of_member >= 0
+        at_place = np.zeros((len(parts), len(columns)), bool)
+        at_place[label[drawn], of_member[drawn]] = True
+        member = at_place[:, of_row]
+        member[draw.labels, columns] = True
         mine = member[draw.labels]
         different = draw.labels[:, None] != draw.labels[None, :]
         shared: NDArray[np.bool_] = (mine | mine.T) & different
