@@ -16,6 +16,7 @@ import torch
 import training_stand_ins
 
 from cliquesim._device import cuda_status
+from cliquesim._pinned import PinnedBlock
 from cliquesim.errors import RunError
 from cliquesim.training import (
     AugmentationConfig,
@@ -224,6 +225,69 @@ def test_a_loss_without_value_stops_the_training(toy) -> None:
     config = TrainingConfig(**SMALL, steps=200, loss="softmax", optimizer="sgd", learning_rate=1e30)
     with pytest.raises(RunError, match="lower learning_rate"):
         make_trainer(toy, config, cuda=True).run(None, None)
+
+
+def test_a_loss_is_read_when_the_next_step_is_on_its_way(toy, tmp_path, monkeypatch) -> None:
+    config = TrainingConfig(**SMALL, steps=7, checkpoint_every=3)
+    expected = make_trainer(toy, config).run(None, None).loss
+    events: list[Any] = []
+    launch, read, save = CudaStep._launch, PinnedBlock.array, trainer.save_checkpoint
+
+    def launched(step: CudaStep, n_cliques: int) -> None:
+        events.append("launch")
+        launch(step, n_cliques)
+
+    def has_read(block: PinnedBlock) -> Any:
+        events.append("read")
+        return read(block)
+
+    def saved(path: Any, state: Any, key: str) -> None:
+        events.append(("save", state.step))
+        save(path, state, key)
+
+    monkeypatch.setattr(CudaStep, "_launch", launched)
+    monkeypatch.setattr(PinnedBlock, "array", has_read)
+    monkeypatch.setattr(trainer, "save_checkpoint", saved)
+    told: list[tuple[int, int, float]] = []
+
+    def progress(*call: Any) -> None:
+        events.append(("told", call[0]))
+        told.append(call)
+
+    one = make_trainer(toy, config, cuda=True)
+    found = one.run(tmp_path / "checkpoint.safetensors", progress).loss
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    assert told == [(step + 1, 7, loss) for step, loss in enumerate(found)]
+    third = ["launch", "launch", "read", ("told", 1), "launch", "read", ("told", 2)]
+    assert events[:10] == [*third, "read", ("save", 3), ("told", 3)]
+    assert events[-4:] == ["launch", "read", ("save", 7), ("told", 7)]
+
+
+@pytest.mark.parametrize("bad", [1, 4, 5, 6, 9])
+def test_a_loss_without_value_is_named_by_its_own_step(toy, tmp_path, monkeypatch, bad) -> None:
+    config = TrainingConfig(**SMALL, steps=9, checkpoint_every=5)
+    file = tmp_path / "checkpoint.safetensors"
+    launch, count = CudaStep._launch, 0
+
+    def launched(step: CudaStep, n_cliques: int) -> None:
+        nonlocal count
+        count += 1
+        launch(step, n_cliques)
+        if count == bad:
+            step.loss.fill_(float("nan"))
+
+    monkeypatch.setattr(CudaStep, "_launch", launched)
+    one = make_trainer(toy, config, cuda=True)
+    told: list[int] = []
+    with pytest.raises(RunError, match=f"nan in step {bad}: lower learning_rate"):
+        one.run(file, lambda step, steps, loss: told.append(step))
+    assert told == list(range(1, bad))
+    assert one.state.step == bad - 1
+    assert file.exists() == (bad > 5)
+    monkeypatch.undo()
+    training_stand_ins.install(monkeypatch)
+    if bad > 5:
+        assert make_trainer(toy, config, cuda=True).run(file, None).resumed_from == 5
 
 
 # --- pixels ---

@@ -85,6 +85,9 @@ class Stream:
     def wait_stream(self, other: Stream) -> None:
         pass
 
+    def synchronize(self) -> None:
+        pass
+
 
 class Replay:
     """What a graph does: the captured operations again, on the buffers as they are."""
