@@ -163,9 +163,9 @@ def parts(one: trainer._Trainer) -> dict[str, Callable[[], object]]:
     bias = torch.randn(96, device="cuda", dtype=torch.bfloat16).requires_grad_()
     steps = ActivationSteps(norm=ResponseNorm(), pools=True)
 
-    def both_ways(way: Callable[[Tensor, Tensor, ActivationSteps], Tensor]) -> Callable[[], object]:
+    def both_ways(way: Callable[..., list[Tensor]]) -> Callable[[], object]:
         def body() -> None:
-            y = way(x, bias, steps)
+            (y,) = way([x], bias, steps)
             torch.autograd.grad(y, (x, bias), y.detach())
 
         return body

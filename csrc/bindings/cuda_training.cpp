@@ -37,8 +37,8 @@ void gather(std::uintptr_t corpus, std::int64_t stride, std::uintptr_t changes, 
 void augment(std::uintptr_t corpus, std::int64_t stride, bool gathered, std::uintptr_t changes,
              std::int64_t count, std::int32_t height, std::int32_t width,
              const std::array<bool, 4>& steps, float softness, std::uintptr_t means, float mean,
-             float scale, bool fades, std::int32_t block, std::uintptr_t out, bool bfloat16,
-             int device, std::uintptr_t stream) {
+             float scale, bool fades, std::int32_t block, std::int32_t pitch, std::uintptr_t out,
+             bool bfloat16, int device, std::uintptr_t stream) {
     const training::AugmentGrid grid{pointer<const std::uint8_t>(corpus),
                                      stride,
                                      gathered,
@@ -56,7 +56,8 @@ void augment(std::uintptr_t corpus, std::int64_t stride, bool gathered, std::uin
                                      mean,
                                      scale,
                                      fades,
-                                     block};
+                                     block,
+                                     pitch};
     const py::gil_scoped_release release;
     if (bfloat16)
         cuda::launch_augment(grid, pointer<Bfloat16>(out), {device, stream});
@@ -88,20 +89,31 @@ training::Activation make_activation(const ActivationShape& shape, const Activat
             normalises, pools,  norm[0], norm[1],  norm[2]};
 }
 
+// Addresses of one tensor, or of two with half of the channels each.
+using Parts = std::vector<std::uintptr_t>;
+
+template <typename T>
+training::Channels<T> channels_at(const training::Activation& activation, const Parts& parts) {
+    if (parts.size() != 1 && parts.size() != 2) throw py::value_error("one part or two");
+    const auto count = static_cast<std::int32_t>(parts.size());
+    if (activation.octets() % count != 0)
+        throw py::value_error("two parts take a multiple of 16 channels");
+    return {{pointer<T>(parts.front()), pointer<T>(parts.back())}, activation.octets() / count};
+}
+
 void activation(const ActivationShape& shape, const ActivationSteps& steps,
-                const std::array<float, 3>& norm, std::uintptr_t x, std::uintptr_t bias,
-                std::uintptr_t y, std::uintptr_t places, bool bfloat16, int device,
+                const std::array<float, 3>& norm, const Parts& x, std::uintptr_t bias,
+                const Parts& y, std::uintptr_t places, bool bfloat16, int device,
                 std::uintptr_t stream) {
     const auto one = make_activation(shape, steps, norm);
     const auto launch = [&](auto type) {
         using T = decltype(type);
-        cuda::launch_activation(
-            one,
-            training::ActivationForward<T>{pointer<const T>(x), pointer<const T>(bias),
-                                           pointer<T>(y), pointer<std::uint8_t>(places)},
-            {device, stream});
+        const training::ActivationForward<T> tensors{channels_at<const T>(one, x),
+                                                     pointer<const T>(bias), channels_at<T>(one, y),
+                                                     pointer<std::uint8_t>(places)};
+        const py::gil_scoped_release release;
+        cuda::launch_activation(one, tensors, {device, stream});
     };
-    const py::gil_scoped_release release;
     bfloat16 ? launch(Bfloat16{}) : launch(float{});
 }
 
@@ -111,21 +123,20 @@ std::int64_t activation_gradient_blocks(const ActivationShape& shape,
 }
 
 void activation_gradient(const ActivationShape& shape, const ActivationSteps& steps,
-                         const std::array<float, 3>& norm, std::uintptr_t x, std::uintptr_t bias,
-                         std::uintptr_t dy, std::uintptr_t places, std::uintptr_t dx,
+                         const std::array<float, 3>& norm, const Parts& x, std::uintptr_t bias,
+                         const Parts& dy, std::uintptr_t places, const Parts& dx,
                          std::uintptr_t bias_sums, bool bfloat16, int device,
                          std::uintptr_t stream) {
     const auto one = make_activation(shape, steps, norm);
     const auto launch = [&](auto type) {
         using T = decltype(type);
-        cuda::launch_activation_gradient(
-            one,
-            training::ActivationBackward<T>{
-                pointer<const T>(x), pointer<const T>(bias), pointer<const T>(dy),
-                pointer<const std::uint8_t>(places), pointer<T>(dx), pointer<float>(bias_sums)},
-            {device, stream});
+        const training::ActivationBackward<T> tensors{
+            channels_at<const T>(one, x),  pointer<const T>(bias),
+            channels_at<const T>(one, dy), pointer<const std::uint8_t>(places),
+            channels_at<T>(one, dx),       pointer<float>(bias_sums)};
+        const py::gil_scoped_release release;
+        cuda::launch_activation_gradient(one, tensors, {device, stream});
     };
-    const py::gil_scoped_release release;
     bfloat16 ? launch(Bfloat16{}) : launch(float{});
 }
 
@@ -154,8 +165,8 @@ void register_cuda_training(py::module_& module) {
     module.def("augment", &augment, py::arg("corpus"), py::arg("stride"), py::arg("gathered"),
                py::arg("changes"), py::arg("count"), py::arg("height"), py::arg("width"),
                py::arg("steps"), py::arg("softness"), py::arg("means"), py::arg("mean"),
-               py::arg("scale"), py::arg("fades"), py::arg("block"), py::arg("out"),
-               py::arg("bfloat16"), py::arg("device"), py::arg("stream"));
+               py::arg("scale"), py::arg("fades"), py::arg("block"), py::arg("pitch"),
+               py::arg("out"), py::arg("bfloat16"), py::arg("device"), py::arg("stream"));
     module.def("gradient_channels", &gradient_channels, py::arg("images"), py::arg("changes"),
                py::arg("count"), py::arg("height"), py::arg("width"), py::arg("window"),
                py::arg("floor"), py::arg("out"), py::arg("bfloat16"), py::arg("device"),

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <type_traits>
 
 #include "common/cuda_check.hpp"
 #include "common/errors.hpp"
@@ -12,27 +13,28 @@ using training::Activation;
 using training::activation_threads;
 using training::ActivationBackward;
 using training::ActivationForward;
+using training::Norm;
 
 constexpr std::int64_t most_blocks = 1 << 20;
 
-template <bool normalises, bool pools, typename T>
+template <Norm norm, bool pools, typename T>
 __global__ void __launch_bounds__(activation_threads)
     activation_kernel(Activation activation, ActivationForward<T> tensors) {
     const auto thread = static_cast<std::int32_t>(threadIdx.x);
     const std::int32_t octets = activation.octets(), runs = activation.block_runs();
     if (thread / octets >= runs) return;
-    training::activate_thread<normalises, pools>(activation, tensors,
-                                                 std::int64_t{blockIdx.x} * runs + thread / octets,
-                                                 std::int64_t{gridDim.x} * runs, thread % octets);
+    training::activate_thread<norm, pools>(activation, tensors,
+                                           std::int64_t{blockIdx.x} * runs + thread / octets,
+                                           std::int64_t{gridDim.x} * runs, thread % octets);
 }
 
-template <bool normalises, bool pools, typename T>
-__global__ void __launch_bounds__(activation_threads)
+template <Norm norm, bool pools, typename T>
+__global__ void __launch_bounds__(activation_threads, 2)
     activation_gradient_kernel(Activation activation, ActivationBackward<T> tensors) {
     __shared__ training::BiasBuffer buffer;
     const auto thread = static_cast<int>(threadIdx.x);
-    training::gradient_thread<normalises, pools>(activation, tensors, blockIdx.x, gridDim.x, thread,
-                                                 buffer);
+    training::gradient_thread<norm, pools>(activation, tensors, blockIdx.x, gridDim.x, thread,
+                                           buffer);
     if (tensors.bias_sums == nullptr) return;
     __syncthreads();
     training::add_bias_sums(activation, blockIdx.x, thread, buffer, tensors.bias_sums);
@@ -43,17 +45,23 @@ void check_channels(const Activation& activation) {
                 activation.channels <= training::activation_channels,
             "device='cuda' takes a multiple of 8 channels, at most " +
                 std::to_string(training::activation_channels));
+    require(activation.rectifies || !activation.pools, "pooling takes what is rectified");
 }
 
-// Calls `launch` with two constants that say whether to normalise and to pool.
+// Calls `launch` with two constants: which norm, and whether to pool.
 template <typename Launch>
 void choose(const Activation& activation, Launch&& launch) {
-    using Yes = std::true_type;
-    using No = std::false_type;
-    if (activation.normalises)
-        activation.pools ? launch(Yes{}, Yes{}) : launch(Yes{}, No{});
-    else
-        activation.pools ? launch(No{}, Yes{}) : launch(No{}, No{});
+    const auto with = [&](auto norm) {
+        activation.pools ? launch(norm, std::true_type{}) : launch(norm, std::false_type{});
+    };
+    switch (activation.norm()) {
+        case Norm::none:
+            return with(std::integral_constant<Norm, Norm::none>{});
+        case Norm::three_quarters:
+            return with(std::integral_constant<Norm, Norm::three_quarters>{});
+        case Norm::any:
+            return with(std::integral_constant<Norm, Norm::any>{});
+    }
 }
 
 unsigned blocks_for(const Activation& activation, std::int64_t runs) {
@@ -75,8 +83,8 @@ void launch_activation(const Activation& activation, const ActivationForward<T>&
     if (blocks == 0) return;
     const DeviceGuard guard(place.device);
     const auto stream = reinterpret_cast<cudaStream_t>(place.stream);
-    choose(activation, [&](auto normalises, auto pools) {
-        activation_kernel<normalises.value, pools.value>
+    choose(activation, [&](auto norm, auto pools) {
+        activation_kernel<norm.value, pools.value>
             <<<blocks, activation_threads, 0, stream>>>(activation, tensors);
     });
     check(cudaGetLastError(), "activation");
@@ -89,8 +97,8 @@ void launch_activation_gradient(const Activation& activation, const ActivationBa
     if (blocks == 0) return;
     const DeviceGuard guard(place.device);
     const auto stream = reinterpret_cast<cudaStream_t>(place.stream);
-    choose(activation, [&](auto normalises, auto pools) {
-        activation_gradient_kernel<normalises.value, pools.value>
+    choose(activation, [&](auto norm, auto pools) {
+        activation_gradient_kernel<norm.value, pools.value>
             <<<blocks, activation_threads, 0, stream>>>(activation, tensors);
     });
     check(cudaGetLastError(), "activation, gradient");

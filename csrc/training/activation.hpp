@@ -6,17 +6,20 @@
 //   s_c = k + share * sum of v_j^2 over |j - c| <= 2,  y_c = v_c s_c^-beta
 //   dv_c = dy_c s_c^-beta - 2 share beta v_c * sum of dy_j v_j s_j^(-beta - 1) over |j - c| <= 2
 //
-// A thread goes over some pixels with eight channels of its own and reads those of its neighbours
-// that it needs. Pooling keeps which of the nine pixels was the largest, in a byte; backward, a
-// pixel gathers from the up to four windows that it lies in. So nothing but x is kept, no number is
-// added by two threads, and a seed repeats.
+// A thread goes over some pixels of a row with eight channels of its own and reads those of its
+// neighbours that it needs. Pooling keeps which of the nine pixels was the largest, in a byte;
+// backward, a thread takes every window of its row once. So nothing but x is kept, no number is
+// added by two threads, and a seed repeats. Channels may lie in two halves, each a tensor of its
+// own, as the groups of a convolution read and write them.
 //
 // Cost: forward reads x (pooling: rows that two windows share twice) and writes y, backward reads
-// x and dy and writes dx, each once.
+// x and dy and writes dx, each once. What bounds both is arithmetic, some 20 (40) instructions a
+// number: hence the single instructions below where there are such.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "common/bfloat16.hpp"
 #include "common/host_device.hpp"
@@ -29,12 +32,19 @@ inline constexpr int pool_side = 3, pool_step = 2;
 inline constexpr std::int32_t pooled_run = 8;  // pooled pixels of a thread, neighbours in a row
 inline constexpr std::int32_t pixel_run = pool_step * pooled_run;
 
+// Whether to normalise; AlexNet's beta takes a sixth of the instructions of others.
+enum class Norm { none, three_quarters, any };
+
 struct Activation {
     std::int64_t count;                    // images
     std::int32_t height, width, channels;  // of x
-    bool rectifies, normalises, pools;
-    float share, beta, k;  // share = alpha / 5
+    bool rectifies, normalises, pools;     // pools only what is rectified
+    float share, beta, k;                  // share = alpha / 5
 
+    CLIQUESIM_HOST_DEVICE Norm norm() const {
+        if (!normalises) return Norm::none;
+        return beta == 0.75F ? Norm::three_quarters : Norm::any;
+    }
     CLIQUESIM_HOST_DEVICE std::int64_t pixels() const {
         return count * height * std::int64_t{width};
     }
@@ -55,28 +65,42 @@ struct Activation {
         if (!pools) return forward_runs();
         return count * height * std::int64_t{pieces(width, pixel_run)};
     }
+    CLIQUESIM_HOST_DEVICE std::int64_t pooled_pixels() const {
+        return count * pooled_height() * std::int64_t{pooled_width()};
+    }
     CLIQUESIM_HOST_DEVICE static std::int32_t pieces(std::int32_t length, std::int32_t piece) {
         return (length + piece - 1) / piece;
     }
 };
 
-// Tensors of an activation. `bias` (channels) may be null; `places` and the pooled y and dy are
-// count x pooled_height x pooled_width x channels.
+// Numbers of all pixels' channels, in one tensor or in two with half of the channels each.
+template <typename T>
+struct Channels {
+    T* parts[2];
+    std::int32_t octets;  // of a part
+
+    CLIQUESIM_HOST_DEVICE T* first(std::int32_t octet) const {
+        return octet < octets ? parts[0] + 8 * octet : parts[1] + 8 * (octet - octets);
+    }
+};
+
+// Tensors of an activation. `bias` (channels) may be null. y, dy and `places` are of the pooled
+// pixels, if any.
 template <typename T>
 struct ActivationForward {
-    const T* x;
+    Channels<const T> x;
     const T* bias;
-    T* y;
+    Channels<T> y;
     std::uint8_t* places;  // of the largest in its window, 3 row + column; null without pooling
 };
 
 template <typename T>
 struct ActivationBackward {
-    const T* x;
+    Channels<const T> x;
     const T* bias;
-    const T* dy;
+    Channels<const T> dy;
     const std::uint8_t* places;
-    T* dx;
+    Channels<T> dx;
     float* bias_sums;  // blocks x channels, of dx; null without a bias
 };
 
@@ -91,19 +115,34 @@ struct Sixteen {
     float values[16];
 };
 
+// Where a thread reads its channels of the first pixel; null where there are no neighbours.
+template <typename T>
+struct Lane {
+    const T *own, *left, *right;
+    std::int32_t stride;  // from pixel to pixel
+};
+
+template <typename T>
+CLIQUESIM_HOST_DEVICE Lane<T> lane_of(const Activation& activation, const Channels<const T>& map,
+                                      std::int32_t octet) {
+    const bool last = octet + 1 == activation.octets();
+    return {map.first(octet), octet > 0 ? map.first(octet - 1) + 4 : nullptr,
+            last ? nullptr : map.first(octet + 1), 8 * map.octets};
+}
+
 // Without `around` the eight alone.
 template <bool around, typename T>
-CLIQUESIM_HOST_DEVICE Sixteen load_channels(const T* pixel, std::int32_t octet,
-                                            std::int32_t octets) {
+CLIQUESIM_HOST_DEVICE Sixteen load_channels(const Lane<T>& lane, std::int64_t pixel) {
     Sixteen loaded{};
-    const Eight<T> own = *reinterpret_cast<const Eight<T>*>(pixel + 8 * octet);
+    const std::int64_t at = pixel * lane.stride;
+    const Eight<T> own = *reinterpret_cast<const Eight<T>*>(lane.own + at);
     for (int l = 0; l < 8; ++l) loaded.values[4 + l] = to_float(own.values[l]);
-    if (around && octet > 0) {
-        const Four<T> four = *reinterpret_cast<const Four<T>*>(pixel + 8 * octet - 4);
+    if (around && lane.left != nullptr) {
+        const Four<T> four = *reinterpret_cast<const Four<T>*>(lane.left + at);
         for (int l = 0; l < 4; ++l) loaded.values[l] = to_float(four.values[l]);
     }
-    if (around && octet + 1 < octets) {
-        const Four<T> four = *reinterpret_cast<const Four<T>*>(pixel + 8 * octet + 8);
+    if (around && lane.right != nullptr) {
+        const Four<T> four = *reinterpret_cast<const Four<T>*>(lane.right + at);
         for (int l = 0; l < 4; ++l) loaded.values[12 + l] = to_float(four.values[l]);
     }
     return loaded;
@@ -116,80 +155,114 @@ CLIQUESIM_HOST_DEVICE void store_channels(const float* values, T* target) {
     *reinterpret_cast<Eight<T>*>(target) = out;
 }
 
-// s^-beta and 1 / s, for s above 0.
-struct NormPowers {
-    float power, inverse;
-};
+template <typename T>
+CLIQUESIM_HOST_DEVICE Sixteen load_bias(const Activation& activation, const T* bias,
+                                        std::int32_t octet) {
+    if (bias == nullptr) return {};
+    return load_channels<true>(
+        lane_of<T>(activation, {{bias, nullptr}, activation.octets()}, octet), 0);
+}
 
+// --- arithmetic ---
+
+// max(value, 0); NaN stays, and -0 becomes 0.
+CLIQUESIM_HOST_DEVICE inline float rectified(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    float larger;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(larger) : "f"(value));
+    return larger;
+#else
+    return value > 0 || value != value ? value : 0.0F;
+#endif
+}
+
+// s^-1/2 of a normal number.
 CLIQUESIM_HOST_DEVICE inline float reciprocal_root(float value) {
 #if defined(__CUDA_ARCH__)
-    return rsqrtf(value);
+    float root;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(value));
+    return root;
 #else
     return 1.0F / std::sqrt(value);
 #endif
 }
 
-CLIQUESIM_HOST_DEVICE inline NormPowers norm_powers(float s, float beta) {
-    if (beta == 0.75F) {  // AlexNet's, with a sixth of the instructions
+// s^-beta and 1 / s, for s above 0.
+struct NormPowers {
+    float power, inverse;
+};
+
+template <Norm norm>
+CLIQUESIM_HOST_DEVICE NormPowers norm_powers(float s, float beta) {
+    if (norm == Norm::three_quarters) {
         const float root = reciprocal_root(s), inverse = root * root;
         return {inverse * reciprocal_root(root), inverse};
     }
     return {exp2f(-beta * log2f(s)), 1.0F / s};
 }
 
-// The sum of the five numbers around values[i].
-CLIQUESIM_HOST_DEVICE inline float sum_of_five(const float* values, int i) {
-    return values[i - 2] + values[i - 1] + values[i] + values[i + 1] + values[i + 2];
+// The sums of the five numbers around each of values[first], ..., values[15 - first].
+template <int first>
+CLIQUESIM_HOST_DEVICE Sixteen sums_of_five(const Sixteen& values) {
+    float pairs[16] = {};
+    for (int i = first - 2; i < 17 - first; ++i) pairs[i] = values.values[i] + values.values[i + 1];
+    Sixteen sums{};
+    for (int i = first; i < 16 - first; ++i)
+        sums.values[i] = pairs[i - 2] + pairs[i] + values.values[i + 2];
+    return sums;
 }
 
 // v of one pixel: x with its bias, rectified.
 template <bool around, typename T>
-CLIQUESIM_HOST_DEVICE Sixteen activated(const Activation& activation, const T* pixel,
-                                        const Sixteen& bias, std::int32_t octet) {
-    Sixteen v = load_channels<around>(pixel, octet, activation.octets());
+CLIQUESIM_HOST_DEVICE Sixteen activated(const Activation& activation, const Lane<T>& x,
+                                        std::int64_t pixel, const Sixteen& bias) {
+    Sixteen v = load_channels<around>(x, pixel);
     for (int i = around ? 0 : 4; i < (around ? 16 : 12); ++i) {
         v.values[i] += bias.values[i];
-        if (activation.rectifies && v.values[i] < 0) v.values[i] = 0;  // NaN stays
+        if (activation.rectifies) v.values[i] = rectified(v.values[i]);
     }
     return v;
 }
 
 // y of a thread's eight channels, before pooling.
-template <bool normalises, typename T>
-CLIQUESIM_HOST_DEVICE Eight<float> evaluate(const Activation& activation, const T* pixel,
-                                            const Sixteen& bias, std::int32_t octet) {
-    const Sixteen v = activated<normalises>(activation, pixel, bias, octet);
+template <Norm norm, typename T>
+CLIQUESIM_HOST_DEVICE Eight<float> evaluate(const Activation& activation, const Lane<T>& x,
+                                            std::int64_t pixel, const Sixteen& bias) {
+    const Sixteen v = activated<norm != Norm::none>(activation, x, pixel, bias);
     Eight<float> y;
     for (int l = 0; l < 8; ++l) y.values[l] = v.values[4 + l];
-    if (normalises) {
-        float squares[16];
-        for (int i = 2; i < 14; ++i) squares[i] = v.values[i] * v.values[i];
+    if (norm != Norm::none) {
+        Sixteen squares{};
+        for (int i = 2; i < 14; ++i) squares.values[i] = v.values[i] * v.values[i];
+        const Sixteen sums = sums_of_five<4>(squares);
         for (int l = 0; l < 8; ++l) {
-            const float s = activation.k + activation.share * sum_of_five(squares, 4 + l);
-            y.values[l] *= norm_powers(s, activation.beta).power;
+            const float s = activation.k + activation.share * sums.values[4 + l];
+            y.values[l] *= norm_powers<norm>(s, activation.beta).power;
         }
     }
     return y;
 }
 
-// dv of one pixel from its v and dy, to the first eight of dy.
-template <bool normalises>
+// dx of one pixel from its v and dy.
+template <Norm norm>
 CLIQUESIM_HOST_DEVICE Eight<float> gradient(const Activation& activation, const Sixteen& v,
                                             const Sixteen& dy) {
     Eight<float> dx;
     for (int l = 0; l < 8; ++l) dx.values[l] = dy.values[4 + l];
-    if (normalises) {
-        float squares[16], direct[16], shared[16];
-        for (int i = 0; i < 16; ++i) squares[i] = v.values[i] * v.values[i];
+    if (norm != Norm::none) {
+        Sixteen squares{}, direct{}, shared{};
+        for (int i = 0; i < 16; ++i) squares.values[i] = v.values[i] * v.values[i];
+        const Sixteen sums = sums_of_five<2>(squares);
         for (int i = 2; i < 14; ++i) {
-            const float s = activation.k + activation.share * sum_of_five(squares, i);
-            const NormPowers powers = norm_powers(s, activation.beta);
-            direct[i] = dy.values[i] * powers.power;
-            shared[i] = direct[i] * v.values[i] * powers.inverse;
+            const float s = activation.k + activation.share * sums.values[i];
+            const NormPowers powers = norm_powers<norm>(s, activation.beta);
+            direct.values[i] = dy.values[i] * powers.power;
+            shared.values[i] = direct.values[i] * v.values[i] * powers.inverse;
         }
-        const float scale = 2.0F * activation.share * activation.beta;
+        const Sixteen around = sums_of_five<4>(shared);
+        const float scale = -2.0F * activation.share * activation.beta;
         for (int l = 0; l < 8; ++l)
-            dx.values[l] = direct[4 + l] - scale * v.values[4 + l] * sum_of_five(shared, 4 + l);
+            dx.values[l] = direct.values[4 + l] + scale * v.values[4 + l] * around.values[4 + l];
     }
     if (activation.rectifies)
         for (int l = 0; l < 8; ++l)
@@ -199,170 +272,197 @@ CLIQUESIM_HOST_DEVICE Eight<float> gradient(const Activation& activation, const 
 
 // --- forward ---
 
-// The largest in a column of a window, and its row.
-struct Largest {
-    float values[8];
-    std::uint8_t places[8];
+// A rounded number, which is not below 0, and below its bits its place in a window, so that the
+// larger key is that of the larger number and, at ties, of the first place; NaN has the largest.
+template <typename T>
+struct PoolKey;
+
+template <>
+struct PoolKey<Bfloat16> {
+    using Type = std::uint32_t;
+    CLIQUESIM_HOST_DEVICE static Type bits(float value) {
+        return std::uint32_t{from_float<Bfloat16>(value).bits} << 16U;
+    }
+    CLIQUESIM_HOST_DEVICE static Bfloat16 value(Type key) {
+        return {static_cast<std::uint16_t>(key >> 16U)};
+    }
 };
 
-CLIQUESIM_HOST_DEVICE inline void take_largest(const float* values, const std::uint8_t* places,
-                                               int shift, Largest& largest) {
+template <>
+struct PoolKey<float> {
+    using Type = std::uint64_t;
+    CLIQUESIM_HOST_DEVICE static Type bits(float value) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, &value, sizeof bits);
+        return std::uint64_t{bits} << 16U;
+    }
+    CLIQUESIM_HOST_DEVICE static float value(Type key) {
+        const auto bits = static_cast<std::uint32_t>(key >> 16U);
+        float value = 0;
+        std::memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+};
+
+inline constexpr unsigned last_place = 15;  // what is below the bits counts backwards from here
+
+template <typename T>
+struct PoolKeys {
+    typename PoolKey<T>::Type keys[8];
+};
+
+template <typename Key>
+CLIQUESIM_HOST_DEVICE Key larger(Key a, Key b) {
+    return a > b ? a : b;
+}
+
+template <typename T>
+CLIQUESIM_HOST_DEVICE void take_row(const Eight<float>& y, int row, PoolKeys<T>& column) {
+    const auto place = last_place - static_cast<unsigned>(pool_side * row);
     for (int l = 0; l < 8; ++l) {
-        const auto place = static_cast<std::uint8_t>(places[l] + shift);
-        const bool same = values[l] == largest.values[l];
-        if (values[l] > largest.values[l] || values[l] != values[l] ||
-            (same && place < largest.places[l])) {
-            largest.values[l] = values[l];
-            largest.places[l] = place;
-        }
+        const auto key = PoolKey<T>::bits(y.values[l]) | place;
+        column.keys[l] = row == 0 ? key : larger(column.keys[l], key);
     }
 }
 
-template <bool normalises, typename T>
-CLIQUESIM_HOST_DEVICE Largest largest_of_column(const Activation& activation, const T* top,
-                                                const Sixteen& bias, std::int32_t octet) {
-    const std::int64_t row = std::int64_t{activation.width} * activation.channels;
+// The largest of a window's first column, if that begins at `pixel`.
+template <Norm norm, typename T>
+CLIQUESIM_HOST_DEVICE PoolKeys<T> largest_of_column(const Activation& activation, const Lane<T>& x,
+                                                    std::int64_t pixel, const Sixteen& bias) {
     // Three names, as an array might not stay in registers.
-    const Eight<float> upper = evaluate<normalises>(activation, top, bias, octet);
-    const Eight<float> middle = evaluate<normalises>(activation, top + row, bias, octet);
-    const Eight<float> lower = evaluate<normalises>(activation, top + 2 * row, bias, octet);
-    Largest largest{};
-    for (int l = 0; l < 8; ++l) largest.values[l] = upper.values[l];
-    const std::uint8_t none[8] = {};
-    take_largest(middle.values, none, pool_side, largest);
-    take_largest(lower.values, none, 2 * pool_side, largest);
-    return largest;
+    const std::int64_t row = activation.width;
+    const Eight<float> upper = evaluate<norm>(activation, x, pixel, bias);
+    const Eight<float> middle = evaluate<norm>(activation, x, pixel + row, bias);
+    const Eight<float> lower = evaluate<norm>(activation, x, pixel + 2 * row, bias);
+    PoolKeys<T> column;
+    take_row(upper, 0, column);
+    take_row(middle, 1, column);
+    take_row(lower, 2, column);
+    return column;
 }
 
-template <bool normalises, typename T>
+template <Norm norm, typename T>
 CLIQUESIM_HOST_DEVICE void pool_run(const Activation& activation,
                                     const ActivationForward<T>& tensors, std::int64_t run,
-                                    std::int32_t octet, const Sixteen& bias) {
+                                    std::int32_t octet, const Lane<T>& x, const Sixteen& bias) {
     const std::int32_t across = activation.pooled_width(), down = activation.pooled_height();
     const std::int32_t pieces = Activation::pieces(across, pooled_run);
     const std::int64_t line = run / pieces;  // of pooled pixels
     const auto first = static_cast<std::int32_t>(run % pieces) * pooled_run;
     const std::int32_t last = first + pooled_run < across ? first + pooled_run : across;
-    const std::int64_t image = line / down;
-    const auto top = static_cast<std::int32_t>(line % down) * pool_step;
-    const std::int32_t channels = activation.channels;
-    const T* x = tensors.x + (image * activation.height + top) * activation.width * channels;
-    const auto column = [&](std::int32_t at) {
-        return largest_of_column<normalises>(activation, x + std::int64_t{at} * channels, bias,
-                                             octet);
-    };
-    Largest left = column(pool_step * first);
+    const std::int64_t top =
+        (line / down * activation.height + line % down * pool_step) * activation.width;
+    T* y = tensors.y.first(octet);
+    PoolKeys<T> left = largest_of_column<norm>(activation, x, top + pool_step * first, bias);
     for (std::int32_t at = first; at < last; ++at) {
-        Largest window = left;
-        const Largest middle = column(pool_step * at + 1), right = column(pool_step * at + 2);
-        take_largest(middle.values, middle.places, 1, window);
-        take_largest(right.values, right.places, 2, window);
-        left = right;
-        const std::int64_t target = (line * across + at) * channels + 8 * octet;
-        store_channels(window.values, tensors.y + target);
+        const std::int64_t column = top + pool_step * at;
+        const auto middle = largest_of_column<norm>(activation, x, column + 1, bias);
+        const auto right = largest_of_column<norm>(activation, x, column + 2, bias);
+        Eight<T> values;
         Eight<std::uint8_t> places;
-        for (int l = 0; l < 8; ++l) places.values[l] = window.places[l];
-        *reinterpret_cast<Eight<std::uint8_t>*>(tensors.places + target) = places;
+        for (int l = 0; l < 8; ++l) {
+            // A place in the second column is one later, in the third two.
+            const auto key = larger(larger(left.keys[l], middle.keys[l] - 1), right.keys[l] - 2);
+            values.values[l] = PoolKey<T>::value(key);
+            places.values[l] = static_cast<std::uint8_t>(last_place - (key & last_place));
+        }
+        left = right;
+        const std::int64_t target = line * across + at;
+        *reinterpret_cast<Eight<T>*>(y + target * 8 * tensors.y.octets) = values;
+        *reinterpret_cast<Eight<std::uint8_t>*>(tensors.places + target * activation.channels +
+                                                8 * octet) = places;
     }
 }
 
-template <typename T>
-CLIQUESIM_HOST_DEVICE Sixteen load_bias(const Activation& activation, const T* bias,
-                                        std::int32_t octet) {
-    return bias == nullptr ? Sixteen{} : load_channels<true>(bias, octet, activation.octets());
-}
-
 // The runs of one thread: every run_step-th from first_run on.
-template <bool normalises, bool pools, typename T>
+template <Norm norm, bool pools, typename T>
 CLIQUESIM_HOST_DEVICE void activate_thread(const Activation& activation,
                                            const ActivationForward<T>& tensors,
                                            std::int64_t first_run, std::int64_t run_step,
                                            std::int32_t octet) {
     const Sixteen bias = load_bias(activation, tensors.bias, octet);
+    const Lane<T> x = lane_of(activation, tensors.x, octet);
     for (std::int64_t run = first_run; run < activation.forward_runs(); run += run_step) {
         if (pools) {
-            pool_run<normalises>(activation, tensors, run, octet, bias);
+            pool_run<norm>(activation, tensors, run, octet, x, bias);
             continue;
         }
         const std::int64_t first = run * pixel_run, end = first + pixel_run;
         const std::int64_t stop = end < activation.pixels() ? end : activation.pixels();
         for (std::int64_t pixel = first; pixel < stop; ++pixel) {
-            const std::int64_t at = pixel * activation.channels;
-            const Eight<float> y = evaluate<normalises>(activation, tensors.x + at, bias, octet);
-            store_channels(y.values, tensors.y + at + 8 * octet);
+            const Eight<float> y = evaluate<norm>(activation, x, pixel, bias);
+            store_channels(y.values, tensors.y.first(octet) + pixel * 8 * tensors.y.octets);
         }
     }
 }
 
 // --- backward ---
 
-// Adds what the windows around a pixel send to it.
+// What the windows of one column send to the pixels of a row, by the pixels' column in the window.
+struct Sent {
+    Sixteen columns[pool_side];
+};
+
 template <bool around, typename T>
-CLIQUESIM_HOST_DEVICE void gather_windows(const Activation& activation,
-                                          const ActivationBackward<T>& tensors, std::int64_t image,
-                                          std::int32_t y, std::int32_t x, std::int32_t octet,
-                                          Sixteen& dy) {
-    const std::int32_t across = activation.pooled_width(), down = activation.pooled_height();
-    const std::int32_t channels = activation.channels;
-    for (std::int32_t row = y / pool_step - (y % pool_step == 0 ? 1 : 0); row <= y / pool_step;
-         ++row) {
-        if (row < 0 || row >= down) continue;
-        for (std::int32_t column = x / pool_step - (x % pool_step == 0 ? 1 : 0);
-             column <= x / pool_step; ++column) {
-            if (column < 0 || column >= across) continue;
-            const std::int64_t at = ((image * down + row) * across + column) * channels;
-            const auto place = static_cast<std::uint8_t>(pool_side * (y - pool_step * row) + x -
-                                                         pool_step * column);
-            const Sixteen sent = load_channels<around>(tensors.dy + at, octet, activation.octets());
-            const std::uint8_t* places = tensors.places + at + 8 * octet;
-            const Eight<std::uint8_t> own = *reinterpret_cast<const Eight<std::uint8_t>*>(places);
-            for (int l = 0; l < 8; ++l)
-                if (own.values[l] == place) dy.values[4 + l] += sent.values[4 + l];
-            if (around && octet > 0) {
-                const Four<std::uint8_t> left =
-                    *reinterpret_cast<const Four<std::uint8_t>*>(places - 4);
-                for (int l = 2; l < 4; ++l)
-                    if (left.values[l] == place) dy.values[l] += sent.values[l];
-            }
-            if (around && octet + 1 < activation.octets()) {
-                const Four<std::uint8_t> right =
-                    *reinterpret_cast<const Four<std::uint8_t>*>(places + 8);
-                for (int l = 0; l < 2; ++l)
-                    if (right.values[l] == place) dy.values[12 + l] += sent.values[12 + l];
-            }
-        }
+CLIQUESIM_HOST_DEVICE void take_window(const Lane<T>& dy, const Lane<std::uint8_t>& places,
+                                       std::int64_t window, int row, Sent& sent) {
+    const Sixteen above = load_channels<around>(dy, window);
+    const std::int64_t at = window * places.stride;
+    std::uint8_t place[16] = {};
+    const Eight<std::uint8_t> own = *reinterpret_cast<const Eight<std::uint8_t>*>(places.own + at);
+    for (int l = 0; l < 8; ++l) place[4 + l] = own.values[l];
+    if (around && places.left != nullptr) {
+        const Four<std::uint8_t> four =
+            *reinterpret_cast<const Four<std::uint8_t>*>(places.left + at);
+        for (int l = 2; l < 4; ++l) place[l] = four.values[l];
     }
+    if (around && places.right != nullptr) {
+        const Four<std::uint8_t> four =
+            *reinterpret_cast<const Four<std::uint8_t>*>(places.right + at);
+        for (int l = 0; l < 2; ++l) place[12 + l] = four.values[l];
+    }
+    // Where there is no channel, `above` is 0.
+    for (int i = around ? 2 : 4; i < (around ? 14 : 12); ++i)
+        for (int column = 0; column < pool_side; ++column)
+            if (place[i] == pool_side * row + column)
+                sent.columns[column].values[i] += above.values[i];
 }
 
-template <bool normalises, bool pools, typename T>
-CLIQUESIM_HOST_DEVICE void gradient_run(const Activation& activation,
-                                        const ActivationBackward<T>& tensors, std::int64_t run,
-                                        std::int32_t octet, const Sixteen& bias,
-                                        Eight<float>& sums) {
-    std::int64_t first = run * pixel_run, end = activation.pixels();  // pixels
-    std::int64_t image = 0;
-    std::int32_t y = 0, x = 0;
-    if (pools) {
-        const std::int32_t pieces = Activation::pieces(activation.width, pixel_run);
-        const std::int64_t line = run / pieces;
-        x = static_cast<std::int32_t>(run % pieces) * pixel_run;
-        image = line / activation.height;
-        y = static_cast<std::int32_t>(line % activation.height);
-        first = line * activation.width + x;
-        end = (line + 1) * activation.width;
-    }
-    if (first + pixel_run < end) end = first + pixel_run;
-    for (std::int64_t pixel = first; pixel < end; ++pixel, ++x) {
-        const std::int64_t at = pixel * activation.channels;
-        Sixteen dy{};
-        if (pools)
-            gather_windows<normalises>(activation, tensors, image, y, x, octet, dy);
-        else
-            dy = load_channels<normalises>(tensors.dy + at, octet, activation.octets());
-        const Sixteen v = activated<normalises>(activation, tensors.x + at, bias, octet);
-        const Eight<float> dx = gradient<normalises>(activation, v, dy);
-        for (int l = 0; l < 8; ++l) sums.values[l] += dx.values[l];
-        store_channels(dx.values, tensors.dx + at + 8 * octet);
+template <bool around, typename T>
+CLIQUESIM_HOST_DEVICE Sent take_windows(const Activation& activation, const Lane<T>& dy,
+                                        const Lane<std::uint8_t>& places, std::int64_t image,
+                                        std::int32_t y, std::int32_t column) {
+    Sent sent{};
+    const std::int32_t across = activation.pooled_width(), down = activation.pooled_height();
+    if (column < 0 || column >= across) return sent;
+    const std::int32_t row = y / pool_step;
+    const std::int64_t window = (image * down + row) * across + column;
+    if (row < down) take_window<around>(dy, places, window, y % pool_step, sent);
+    if (y % pool_step == 0 && row > 0)
+        take_window<around>(dy, places, window - across, pool_step, sent);
+    return sent;
+}
+
+// The pixels of a row from x on, at most a run of them, with the windows that they lie in.
+template <bool around, typename T, typename Work>
+CLIQUESIM_HOST_DEVICE void for_pooled_pixels(const Activation& activation, const Lane<T>& dy,
+                                             const Lane<std::uint8_t>& places, std::int64_t run,
+                                             Work&& work) {
+    const std::int32_t pieces = Activation::pieces(activation.width, pixel_run);
+    const std::int64_t line = run / pieces;
+    const auto x = static_cast<std::int32_t>(run % pieces) * pixel_run;
+    const std::int64_t image = line / activation.height;
+    const auto y = static_cast<std::int32_t>(line % activation.height);
+    const std::int32_t end = x + pixel_run < activation.width ? x + pixel_run : activation.width;
+    Sixteen before =
+        take_windows<around>(activation, dy, places, image, y, x / pool_step - 1).columns[2];
+    for (std::int32_t at = x; at < end; at += pool_step) {
+        Sent sent = take_windows<around>(activation, dy, places, image, y, at / pool_step);
+        for (int i = 0; i < 16; ++i) sent.columns[0].values[i] += before.values[i];
+        before = sent.columns[2];
+        const std::int64_t pixel = line * activation.width + at;
+        work(pixel, sent.columns[0]);
+        if (at + 1 < end) work(pixel + 1, sent.columns[1]);
     }
 }
 
@@ -371,7 +471,7 @@ struct BiasBuffer {
     Eight<float> sums[activation_threads];
 };
 
-template <bool normalises, bool pools, typename T>
+template <Norm norm, bool pools, typename T>
 CLIQUESIM_HOST_DEVICE void gradient_thread(const Activation& activation,
                                            const ActivationBackward<T>& tensors, std::int64_t block,
                                            std::int64_t blocks, int thread, BiasBuffer& buffer) {
@@ -380,9 +480,28 @@ CLIQUESIM_HOST_DEVICE void gradient_thread(const Activation& activation,
     Eight<float> sums{};
     if (mine < runs) {
         const Sixteen bias = load_bias(activation, tensors.bias, octet);
+        const Lane<T> x = lane_of(activation, tensors.x, octet);
+        const Lane<T> dy = lane_of(activation, tensors.dy, octet);
+        T* const dx = tensors.dx.first(octet);
+        const auto work = [&](std::int64_t pixel, const Sixteen& above) {
+            const Sixteen v = activated<norm != Norm::none>(activation, x, pixel, bias);
+            const Eight<float> slope = gradient<norm>(activation, v, above);
+            for (int l = 0; l < 8; ++l) sums.values[l] += slope.values[l];
+            store_channels(slope.values, dx + pixel * 8 * tensors.dx.octets);
+        };
         for (std::int64_t run = block * runs + mine; run < activation.backward_runs();
-             run += blocks * runs)
-            gradient_run<normalises, pools>(activation, tensors, run, octet, bias, sums);
+             run += blocks * runs) {
+            if (pools) {
+                const Lane<std::uint8_t> places =
+                    lane_of<std::uint8_t>(activation, {{tensors.places, nullptr}, octets}, octet);
+                for_pooled_pixels<norm != Norm::none>(activation, dy, places, run, work);
+                continue;
+            }
+            const std::int64_t first = run * pixel_run, end = first + pixel_run;
+            const std::int64_t stop = end < activation.pixels() ? end : activation.pixels();
+            for (std::int64_t pixel = first; pixel < stop; ++pixel)
+                work(pixel, load_channels<norm != Norm::none>(dy, pixel));
+        }
     }
     buffer.sums[thread] = sums;
 }

@@ -32,6 +32,7 @@ struct AugmentGrid {
     // squares likewise: a convolution that steps by `block` is then one that steps by 1, with more
     // channels, which tensor cores like better. What lies beyond the frame is not written.
     std::int32_t block = 1;
+    std::int32_t pitch = 3;  // numbers from square to square, at least 3 block^2
 
     CLIQUESIM_HOST_DEVICE FrameView frame(std::int64_t index) const {
         const std::int64_t position = gathered ? index : changes[index].frame;
@@ -41,13 +42,12 @@ struct AugmentGrid {
     CLIQUESIM_HOST_DEVICE std::int32_t blocks(std::int32_t side) const {
         return (side + block - 1) / block;
     }
-    // Where a pixel is written, in pixels.
+    // Where a pixel is written.
     CLIQUESIM_HOST_DEVICE std::int64_t place(std::int64_t index, std::int32_t y,
                                              std::int32_t x) const {
-        if (block == 1) return index * pixels() + std::int64_t{y} * width + x;
         const std::int64_t square =
             (index * blocks(height) + y / block) * blocks(width) + x / block;
-        return (square * block + y % block) * block + x % block;
+        return square * pitch + 3 * (y % block * block + x % block);
     }
 };
 
@@ -150,7 +150,7 @@ CLIQUESIM_HOST_DEVICE void augment_thread(const AugmentGrid& grid, T* out, std::
             const float weight =
                 grid.fades ? fading(change.extent[0], across) * fading(change.extent[1], down)
                            : 1.0F;
-            T* written = out + 3 * grid.place(index, y, x);
+            T* written = out + grid.place(index, y, x);
             for (int c = 0; c < 3; ++c) {
                 const float value = erased ? grid.erase_means[3 * index + c] : pixel.values[c];
                 written[c] = from_float<T>((value - grid.mean) * grid.scale * weight);

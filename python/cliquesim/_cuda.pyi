@@ -161,6 +161,7 @@ def augment(
     scale: float,
     fades: bool,
     block: int,
+    pitch: int,
     out: int,
     bfloat16: bool,
     device: int,
@@ -183,9 +184,9 @@ def activation(
     shape: tuple[int, int, int, int],  # count, height, width, channels
     steps: tuple[bool, bool, bool],  # rectifies, normalises, pools
     norm: tuple[float, float, float],  # alpha / 5, beta, k
-    x: int,
+    x: list[int],  # one tensor, or two with half of the channels each
     bias: int,  # or 0
-    y: int,
+    y: list[int],
     places: int,  # uint8 like y; 0 without pooling
     bfloat16: bool,
     device: int,
@@ -198,11 +199,11 @@ def activation_gradient(
     shape: tuple[int, int, int, int],
     steps: tuple[bool, bool, bool],
     norm: tuple[float, float, float],
-    x: int,
+    x: list[int],
     bias: int,
-    dy: int,
+    dy: list[int],
     places: int,
-    dx: int,
+    dx: list[int],
     bias_sums: int,  # float32, blocks x channels; 0 without a bias
     bfloat16: bool,
     device: int,

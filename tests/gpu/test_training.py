@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -135,36 +136,45 @@ def test_the_networks_input(
         assert float((~close).float().mean()) <= few
 
 
-@pytest.mark.parametrize("pools", [True, False])
 @pytest.mark.parametrize("norm", [None, ResponseNorm(1e-2), ResponseNorm(1e-2, 0.6)])
-@pytest.mark.parametrize(("rectifies", "biased"), [(True, True), (False, False)])
-@pytest.mark.parametrize("channels", [8, 96, 256])
+@pytest.mark.parametrize(("pools", "biased"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize(("channels", "parts"), [(8, (1, 1)), (96, (1, 2)), (256, (2, 1))])
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 2e-5), (torch.bfloat16, 2**-7)])
 def test_activation(
     channels: int,
+    parts: tuple[int, int],
     dtype: torch.dtype,
     share: float,
-    rectifies: bool,
     biased: bool,
     norm: ResponseNorm | None,
     pools: bool,
 ) -> None:
     generator = torch.Generator().manual_seed(0)
-    shape = 5, channels, 27, 14
-    x = (torch.randn(shape, generator=generator) * 20).to(dtype)
-    bias = (torch.randn(channels, generator=generator) * 5).to(dtype) if biased else None
-    steps = ActivationSteps(rectifies, norm, pools)
-    plain = [one.float().requires_grad_() for one in ([x] if bias is None else [x, bias])]
-    expected = activate_by_torch(plain[0], plain[1] if biased else None, steps)
-    above = torch.randn(expected.shape, generator=generator).to(dtype)
-    gradients = torch.autograd.grad(expected, plain, above.float())
+    x = (torch.randn((5, channels, 27, 38), generator=generator) * 20).to(dtype)
+    inputs = list(x.chunk(parts[0], 1))
+    if biased:
+        inputs.append((torch.randn(channels, generator=generator) * 5).to(dtype))
+    steps = ActivationSteps(biased, norm, pools and biased, parts[1])
+    plain = [one.float().requires_grad_() for one in inputs]
+    unpooled = dataclasses.replace(steps, pools=False, parts=1)
+    (y,) = activate_by_torch(plain[: parts[0]], plain[parts[0]] if biased else None, unpooled)
+    if steps.pools:  # windows compare what is rounded
+        y = F.max_pool2d(y + (y.to(dtype).float() - y).detach(), 3, stride=2)
+    expected = y.chunk(parts[1], 1)
+    above = [torch.randn(y.shape, generator=generator).to(dtype) for y in expected]
+    gradients = torch.autograd.grad(expected, plain, [dy.float() for dy in above])
     ours = [one.detach().to(CUDA, dtype).requires_grad_() for one in plain]
-    found = activate(ours[0], ours[1] if biased else None, steps)
-    assert found.dtype == dtype
-    found_gradients = torch.autograd.grad(found, ours, above.to(CUDA))
-    for a, b in zip((found, *found_gradients), (expected, *gradients), strict=True):
-        at_most = share * float(b.detach().abs().max())
-        torch.testing.assert_close(a.float().cpu(), b.detach(), rtol=share, atol=at_most)
+    found = activate(ours[: parts[0]], ours[parts[0]] if biased else None, steps)
+    assert all(y.dtype == dtype for y in found)
+    found_gradients = torch.autograd.grad(found, ours, [dy.to(CUDA) for dy in above])
+    for number, (a, b) in enumerate(
+        zip((*found, *found_gradients), (*expected, *gradients), strict=True)
+    ):
+        gap = (a.detach().float().cpu() - b.detach()).abs()
+        allowed = share * (b.detach().abs() + float(b.detach().abs().max()))
+        # Rounded the other way, another number may be the largest of a window.
+        moved = steps.pools and number >= len(found)
+        assert float((gap > allowed).float().mean()) <= (1e-3 if moved else 0.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -175,7 +185,7 @@ def test_alexnet_of_blocks_is_torchs(dtype: torch.dtype) -> None:
         torch.nn.init.normal_(parameter, std=0.05)
     images = torch.randn(4, 3, 227, 227, device=CUDA)
     padded = F.pad(images, (0, 1, 0, 1)).reshape(4, 3, 57, 4, 57, 4)
-    blocks = padded.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+    blocks = F.pad(padded.permute(0, 3, 5, 1, 2, 4).flatten(1, 3), (0, 0, 0, 0, 0, 16))
     with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
         found = net._convolved_by_group(blocks.contiguous(memory_format=torch.channels_last))
     expected = net._convolved(images)

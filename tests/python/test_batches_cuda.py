@@ -164,6 +164,20 @@ def test_newton_steps_solve_the_whole_system(lambda2):
     assert not newton.is_positive(factored.tolist())
 
 
+@pytest.mark.parametrize("n", [5, 9, 16, 23])
+def test_large_factors_are_made_panel_by_panel(n, monkeypatch):
+    monkeypatch.setattr(_newton_cuda, "_LARGEST_AT_ONCE", 8)
+    monkeypatch.setattr(_newton_cuda, "_PANEL", 4)
+    half = torch.randn(3, n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    blocks = half @ half.mT + torch.diag(torch.logspace(-3, 6, n, dtype=torch.float64))
+    inverse, info = _newton_cuda.inverse_factors(blocks)
+    assert info.tolist() == [0, 0, 0]
+    expected = torch.linalg.inv(torch.linalg.cholesky(blocks))
+    torch.testing.assert_close(inverse, expected, rtol=1e-9, atol=1e-12)
+    blocks[1, n - 1, n - 1] = -1.0
+    assert (_newton_cuda.inverse_factors(blocks)[1] > 0).tolist() == [False, True, False]
+
+
 def hard(seed: int) -> tuple[Array, Array, Array, float, tuple[float, float, float], float]:
     """Linearised, and begun, at a corner."""
     C, S, X_t = relaxed_instance(4, 24, 50, 6, seed, size=9)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F  # noqa: N812
 import training_stand_ins
 
 from cliquesim._device import cuda_status
+from cliquesim._pinned import PinnedBlock
 from cliquesim.errors import RunError
 from cliquesim.training import (
     AugmentationConfig,
@@ -230,6 +232,69 @@ def test_a_loss_without_value_stops_the_training(toy) -> None:
         make_trainer(toy, config, cuda=True).run(None, None)
 
 
+def test_a_loss_is_read_when_the_next_step_is_on_its_way(toy, tmp_path, monkeypatch) -> None:
+    config = TrainingConfig(**SMALL, steps=7, checkpoint_every=3)
+    expected = make_trainer(toy, config).run(None, None).loss
+    events: list[Any] = []
+    launch, read, save = CudaStep._launch, PinnedBlock.array, trainer.save_checkpoint
+
+    def launched(step: CudaStep, n_cliques: int) -> None:
+        events.append("launch")
+        launch(step, n_cliques)
+
+    def has_read(block: PinnedBlock) -> Any:
+        events.append("read")
+        return read(block)
+
+    def saved(path: Any, state: Any, key: str) -> None:
+        events.append(("save", state.step))
+        save(path, state, key)
+
+    monkeypatch.setattr(CudaStep, "_launch", launched)
+    monkeypatch.setattr(PinnedBlock, "array", has_read)
+    monkeypatch.setattr(trainer, "save_checkpoint", saved)
+    told: list[tuple[int, int, float]] = []
+
+    def progress(*call: Any) -> None:
+        events.append(("told", call[0]))
+        told.append(call)
+
+    one = make_trainer(toy, config, cuda=True)
+    found = one.run(tmp_path / "checkpoint.safetensors", progress).loss
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    assert told == [(step + 1, 7, loss) for step, loss in enumerate(found)]
+    third = ["launch", "launch", "read", ("told", 1), "launch", "read", ("told", 2)]
+    assert events[:10] == [*third, "read", ("save", 3), ("told", 3)]
+    assert events[-4:] == ["launch", "read", ("save", 7), ("told", 7)]
+
+
+@pytest.mark.parametrize("bad", [1, 4, 5, 6, 9])
+def test_a_loss_without_value_is_named_by_its_own_step(toy, tmp_path, monkeypatch, bad) -> None:
+    config = TrainingConfig(**SMALL, steps=9, checkpoint_every=5)
+    file = tmp_path / "checkpoint.safetensors"
+    launch, count = CudaStep._launch, 0
+
+    def launched(step: CudaStep, n_cliques: int) -> None:
+        nonlocal count
+        count += 1
+        launch(step, n_cliques)
+        if count == bad:
+            step.loss.fill_(float("nan"))
+
+    monkeypatch.setattr(CudaStep, "_launch", launched)
+    one = make_trainer(toy, config, cuda=True)
+    told: list[int] = []
+    with pytest.raises(RunError, match=f"nan in step {bad}: lower learning_rate"):
+        one.run(file, lambda step, steps, loss: told.append(step))
+    assert told == list(range(1, bad))
+    assert one.state.step == bad - 1
+    assert file.exists() == (bad > 5)
+    monkeypatch.undo()
+    training_stand_ins.install(monkeypatch)
+    if bad > 5:
+        assert make_trainer(toy, config, cuda=True).run(file, None).resumed_from == 5
+
+
 # --- pixels ---
 
 
@@ -266,8 +331,9 @@ def test_the_networks_input_is_that_of_torch(toy, front_end, free, block, monkey
     pixels = resized(frames[inputs.frames], 32, CPU)
     images = augment(as_floats(pixels), inputs.sample, config.augmentation)
     expected = seen_by_network(front_end, images, inputs.extent)
-    if isinstance(front_end, RGBFrontEnd):
+    if isinstance(front_end, RGBFrontEnd) and block > 1:
         expected = training_stand_ins.in_blocks(expected, block)
+        expected = F.pad(expected, (0, 0, 0, 0, 0, 64 - expected.shape[1]))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert len(pinned) == (0 if free else 1)
@@ -315,26 +381,32 @@ def test_two_steps_numbers_lie_apart_and_arrive_whole(toy) -> None:
 
 STEPS = [
     ActivationSteps(),
+    ActivationSteps(parts=2),
     ActivationSteps(pools=True),
-    ActivationSteps(norm=ResponseNorm(1e-2, 0.75, 1.5), pools=True),
+    ActivationSteps(norm=ResponseNorm(1e-2, 0.75, 1.5), pools=True, parts=2),
     ActivationSteps(rectifies=False, norm=ResponseNorm(1e-2, 0.6, 1.0)),
 ]
 
 
 @pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("biased", [False, True])
-def test_an_activation_is_torchs_with_its_gradient(steps: ActivationSteps, biased: bool) -> None:
+def test_an_activation_is_torchs_with_its_gradient(
+    steps: ActivationSteps, parts: int, biased: bool
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(3, 16, 9, 8, generator=generator) * 5
-    bias = torch.randn(16, generator=generator) if biased else None
-    expected = activate(x.requires_grad_(), None if bias is None else bias.requires_grad_(), steps)
-    inputs = [x] if bias is None else [x, bias]
-    above = torch.randn(expected.shape, generator=generator)
-    gradients = torch.autograd.grad(expected, inputs, above)
-    ours = [one.detach().clone().requires_grad_() for one in inputs]
-    found = Activation.apply(ours[0], ours[1] if biased else None, steps)
-    torch.testing.assert_close(found, expected)
-    for a, b in zip(torch.autograd.grad(found, ours, above), gradients, strict=True):
+    x = [torch.randn(3, 16 // parts, 9, 8, generator=generator) * 5 for _ in range(parts)]
+    inputs = [*x, torch.randn(16, generator=generator)] if biased else x
+    theirs, ours = ([one.clone().requires_grad_() for one in inputs] for _ in range(2))
+    expected = activate(theirs[:parts], theirs[parts] if biased else None, steps)
+    found = Activation.apply(ours[parts] if biased else None, steps, *ours[:parts])
+    above = [torch.randn(y.shape, generator=generator) for y in expected]
+    assert len(found) == len(expected) == steps.parts
+    gradients = (
+        torch.autograd.grad(found, ours, above),
+        torch.autograd.grad(expected, theirs, above),
+    )
+    for a, b in zip((*found, *gradients[0]), (*expected, *gradients[1]), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -347,6 +419,8 @@ def test_alexnet_by_group_is_alexnet(lrn: str, block: int) -> None:
         torch.nn.init.normal_(parameter, std=0.05)  # far from 0, whatever the layer
     images = torch.randn(2, 3, 227, 227)
     blocks = training_stand_ins.in_blocks(images, block)
+    if block > 1:
+        blocks = F.pad(blocks, (0, 0, 0, 0, 0, 16))
     found, expected = net._convolved_by_group(blocks), net._convolved(images)
     torch.testing.assert_close(
         found, expected, rtol=1e-3, atol=1e-4 * float(expected.detach().max())

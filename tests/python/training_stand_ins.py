@@ -64,7 +64,7 @@ def augment_rows(
     images = (augment(as_floats(frames), sample, config) - mean) * scale
     if fades:
         images = fade_surroundings(images, column["extent"])
-    out.copy_(in_blocks(images, block).permute(0, 2, 3, 1))
+    out[..., : 3 * block * block] = in_blocks(images, block).permute(0, 2, 3, 1)
 
 
 def in_blocks(images: torch.Tensor, block: int) -> torch.Tensor:
@@ -96,26 +96,25 @@ def adagrad(tensors, rate, epsilon) -> None:
 
 
 def activation(x, bias, steps):
-    assert x.is_contiguous(memory_format=torch.channels_last)
-    assert bias is None or bias.dtype == x.dtype
-    before = activate_by_torch(x, bias, dataclasses.replace(steps, pools=False))
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in x)
+    assert bias is None or bias.dtype == x[0].dtype
+    (before,) = activate_by_torch(x, bias, dataclasses.replace(steps, pools=False, parts=1))
     if not steps.pools:
-        return before, None
+        return list(before.chunk(steps.parts, 1)), None
     y, at = F.max_pool2d(before, 3, 2, return_indices=True)
-    row, column = at // x.shape[3], at % x.shape[3]
+    row, column = at // before.shape[3], at % before.shape[3]
     rows = torch.arange(y.shape[2])[:, None]
     places = 3 * (row - 2 * rows) + column - 2 * torch.arange(y.shape[3])
-    return y, places.to(torch.uint8)
+    return list(y.chunk(steps.parts, 1)), places.to(torch.uint8)
 
 
 def activation_gradient(x, bias, dy, places, steps):
-    leaf, added = x.detach().requires_grad_(), None
-    if bias is not None:
-        added = bias.detach().requires_grad_()
+    leaves = [part.detach().requires_grad_() for part in x]
+    added = [] if bias is None else [bias.detach().requires_grad_()]
     with torch.enable_grad():
-        y = activate_by_torch(leaf, added, steps)
-    found = torch.autograd.grad(y, [leaf] if added is None else [leaf, added], dy)
-    return found[0], None if added is None else found[1].float()
+        y = activate_by_torch(leaves, added[0] if added else None, steps)
+    found = torch.autograd.grad(y, [*leaves, *added], dy)
+    return list(found[: len(x)]), found[-1].float() if added else None
 
 
 class Stream:
@@ -123,6 +122,9 @@ class Stream:
         pass
 
     def wait_stream(self, other: Stream) -> None:
+        pass
+
+    def synchronize(self) -> None:
         pass
 
 

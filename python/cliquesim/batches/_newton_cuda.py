@@ -11,6 +11,9 @@ import torch
 from cliquesim.batches._coverage_cuda import Rows, RowSums, cliques_of_samples, overlaps
 from cliquesim.batches.problem import BatchProblem, Float
 
+# Sides up to which matrices are factored at once, and the panels' width of larger ones.
+_LARGEST_AT_ONCE, _PANEL = 256, 128
+
 
 class Evaluation(NamedTuple):
     """Of the scaled Eq. (5) at one X."""
@@ -97,6 +100,36 @@ class Factors(NamedTuple):
     pivots: torch.Tensor
 
 
+def inverse_factors(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """L^-1 of the Cholesky factors L of (B, K, K), and (B,) integers that are 0 where there is one.
+
+    Large ones panel by panel: libraries factor many matrices at a time with small ones in mind, and
+    their products run many times faster.
+    """
+    n = blocks.shape[1]
+    if n <= _LARGEST_AT_ONCE:
+        factors, info = torch.linalg.cholesky_ex(blocks)
+        identity = torch.eye(n, dtype=blocks.dtype, device=blocks.device)
+        upper = torch.linalg.solve_triangular(factors.mT, identity.expand_as(factors), upper=True)
+        return upper.mT, info
+    factors, failed = blocks.clone(), torch.zeros_like(blocks[:, 0, 0], dtype=torch.int32)
+    inverse = torch.zeros_like(blocks)
+    for start in range(0, n, _PANEL):
+        here, left = slice(start, min(start + _PANEL, n)), slice(0, start)
+        below = slice(here.stop, n)
+        of_panel, info = inverse_factors(factors[:, here, here].contiguous())
+        failed = torch.maximum(failed, info)
+        inverse[:, here, here] = of_panel
+        if start > 0:  # row [L_left, L_panel] of L times L^-1 is a row of the identity
+            product = factors[:, here, left] @ inverse[:, left, left]
+            inverse[:, here, left] = -of_panel @ product
+        if here.stop < n:  # L below the panel, and what it leaves of the rest
+            lower = factors[:, below, here] @ of_panel.mT
+            factors[:, below, here] = lower
+            factors[:, below, below].baddbmm_(lower, lower.mT, alpha=-1)
+    return inverse, failed
+
+
 class DenseNewton:
     """The system of `csrc/batches/newton_system.hpp` by Cholesky factors of its B blocks.
 
@@ -126,14 +159,9 @@ class DenseNewton:
         blocks = self._twice_similarity.repeat(n_batches, 1, 1)
         blocks.view(n_batches, -1).index_add_(1, self._places, of_pairs[:-1], alpha=self._bend)
         blocks.diagonal(dim1=1, dim2=2).add_(diagonal)
-        factors, info = torch.linalg.cholesky_ex(blocks)
         # L^-1: products with it take less time than solutions with L. Row by row in memory, as they
         # are summed.
-        upper = torch.linalg.solve_triangular(
-            factors.mT, self._identity.expand_as(factors), upper=True
-        )
-        inverse = upper.mT
-        del factors, upper
+        inverse, info = inverse_factors(blocks)
         half = inverse.sum(dim=2)
         solved_ones = _multiply_transposed(inverse, half)
         ones = half.square().sum(dim=1)

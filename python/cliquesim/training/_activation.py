@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,40 +28,54 @@ class ResponseNorm:
 
 @dataclass(frozen=True)
 class ActivationSteps:
-    """In this order, after the bias if there is one. Pooling takes 3 x 3, every second pixel."""
+    """In this order, after the bias if there is one.
+
+    Pooling takes 3 x 3, every second pixel, of what is rectified. The result's channels come in
+    `parts` tensors, 1 or 2 of equal size.
+    """
 
     rectifies: bool = True
     norm: ResponseNorm | None = None
     pools: bool = False
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.rectifies or not self.pools
+        assert self.parts in (1, 2)
 
 
-def activate(x: Tensor, bias: Tensor | None, steps: ActivationSteps) -> Tensor:
+def activate(x: Sequence[Tensor], bias: Tensor | None, steps: ActivationSteps) -> list[Tensor]:
     """x (N, C, H, W) with `bias` (C,) added, and then what `steps` says.
 
-    On a GPU all of it is one kernel each way, channels last, in float32 and bfloat16 for a
-    multiple of eight channels.
+    The channels of x come in one tensor or in two of equal size. On a GPU all of it is one kernel
+    each way, channels last, in float32 and bfloat16 for parts of a multiple of eight channels.
     """
+    channels, parts = sum(part.shape[1] for part in x), max(len(x), steps.parts)
     if (
-        x.is_cuda
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and x.shape[1] % 8 == 0
+        x[0].is_cuda
+        and x[0].dtype in (torch.float32, torch.bfloat16)
+        and channels % (8 * parts) == 0
         and importlib.util.find_spec("cliquesim._cuda") is not None
     ):
-        found: Tensor = Activation.apply(x, bias, steps)  # type: ignore[no-untyped-call]
-        return found
+        return list(Activation.apply(bias, steps, *x))  # type: ignore[no-untyped-call]
     return activate_by_torch(x, bias, steps)
 
 
-def activate_by_torch(x: Tensor, bias: Tensor | None, steps: ActivationSteps) -> Tensor:
+def activate_by_torch(
+    x: Sequence[Tensor], bias: Tensor | None, steps: ActivationSteps
+) -> list[Tensor]:
     """`activate` by torch's operations."""
+    y = x[0] if len(x) == 1 else torch.cat(list(x), 1)
     if bias is not None:
-        x = x + bias.to(x.dtype)[:, None, None]
+        y = y + bias.to(y.dtype)[:, None, None]
     if steps.rectifies:
-        x = F.relu(x)
+        y = F.relu(y)
     if steps.norm is not None:
         norm = steps.norm
-        x = F.local_response_norm(x, LRN_SIZE, alpha=norm.alpha, beta=norm.beta, k=norm.k)
-    return F.max_pool2d(x, POOL_SIDE, POOL_STEP) if steps.pools else x
+        y = F.local_response_norm(y, LRN_SIZE, alpha=norm.alpha, beta=norm.beta, k=norm.k)
+    if steps.pools:
+        y = F.max_pool2d(y, POOL_SIDE, POOL_STEP)
+    return list(y.chunk(steps.parts, 1))
 
 
 class Activation(torch.autograd.Function):
@@ -71,17 +86,21 @@ class Activation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, steps: ActivationSteps) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        added = None if bias is None else bias.to(x.dtype)
+    def forward(
+        ctx: Any, bias: Tensor | None, steps: ActivationSteps, *x: Tensor
+    ) -> tuple[Tensor, ...]:
+        x = tuple(part.contiguous(memory_format=torch.channels_last) for part in x)
+        added = None if bias is None else bias.to(x[0].dtype)
         y, places = _cuda_kernels.activation(x, added, steps)
-        ctx.save_for_backward(x, added, places)
+        ctx.save_for_backward(added, places, *x)
         ctx.steps, ctx.bias_dtype = steps, None if bias is None else bias.dtype
-        return y
+        return tuple(y)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, added, places = ctx.saved_tensors
-        dy = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        added, places, *x = ctx.saved_tensors
+        dy = [
+            part.to(x[0].dtype).contiguous(memory_format=torch.channels_last) for part in gradients
+        ]
         dx, sums = _cuda_kernels.activation_gradient(x, added, dy, places, ctx.steps)
-        return dx, None if sums is None else sums.to(ctx.bias_dtype), None
+        return None if sums is None else sums.to(ctx.bias_dtype), None, *dx

@@ -84,8 +84,8 @@ def augment(
     block
         Squares of `block` x `block` pixels become one pixel with all their colours, row by row.
     out
-        (n, H, W, 3), float32 or bfloat16; with blocks (n, H / block, W / block, 3 block^2), both
-        rounded up: what lies beyond a frame is not written.
+        (n, H, W, 3), float32 or bfloat16; with blocks (n, H / block, W / block, 3 block^2 or more
+        numbers), both rounded up: what lies beyond a frame or its colours is not written.
     """
     from cliquesim import _cuda
 
@@ -105,6 +105,7 @@ def augment(
         scale,
         fades,
         block,
+        out.shape[3],
         out.data_ptr(),
         out.dtype == torch.bfloat16,
         *_at(out),
@@ -133,68 +134,78 @@ def gradient_channels(
 
 
 def activation(
-    x: Tensor, bias: Tensor | None, steps: ActivationSteps
-) -> tuple[Tensor, Tensor | None]:
-    """See `activate`; x (N, C, H, W) channels last, `bias` of its type.
+    x: Sequence[Tensor], bias: Tensor | None, steps: ActivationSteps
+) -> tuple[list[Tensor], Tensor | None]:
+    """See `activate`; x (N, C, H, W) channels last, in one tensor or two, `bias` of its type.
 
-    Returns y and, with pooling, uint8 of its shape: the largest pixel's place in its window.
+    Returns y and, with pooling, uint8 (N, C, H, W): the largest pixel's place in its window.
     """
     from cliquesim import _cuda
 
-    n, channels, height, width = x.shape
-    places = None
-    y = torch.empty_like(x)
+    shape, flags, norm = _described(x, steps)
+    n, height, width, channels = shape
     if steps.pools:
-        shape = n, channels, max(0, (height - 1) // 2), max(0, (width - 1) // 2)
-        y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_LAST)
-        places = torch.empty(shape, dtype=torch.uint8, device=x.device, memory_format=_LAST)
+        height, width = max(0, (height - 1) // 2), max(0, (width - 1) // 2)
+
+    def empty(channels: int, dtype: torch.dtype) -> Tensor:
+        of = n, channels, height, width
+        return torch.empty(of, dtype=dtype, device=x[0].device, memory_format=_LAST)
+
+    y = [empty(channels // steps.parts, x[0].dtype) for _ in range(steps.parts)]
+    places = empty(channels, torch.uint8) if steps.pools else None
     _cuda.activation(
-        *_described(x, steps),
-        x.data_ptr(),
+        shape,
+        flags,
+        norm,
+        [part.data_ptr() for part in x],
         _address(bias),
-        y.data_ptr(),
+        [part.data_ptr() for part in y],
         _address(places),
-        x.dtype == torch.bfloat16,
-        *_at(x),
+        x[0].dtype == torch.bfloat16,
+        *_at(x[0]),
     )
     return y, places
 
 
 def activation_gradient(
-    x: Tensor, bias: Tensor | None, dy: Tensor, places: Tensor | None, steps: ActivationSteps
-) -> tuple[Tensor, Tensor | None]:
+    x: Sequence[Tensor],
+    bias: Tensor | None,
+    dy: Sequence[Tensor],
+    places: Tensor | None,
+    steps: ActivationSteps,
+) -> tuple[list[Tensor], Tensor | None]:
     """dx and, if there is a bias, its gradient in float32."""
     from cliquesim import _cuda
 
     shape, flags, norm = _described(x, steps)
-    dx, sums = torch.empty_like(x), None
+    dx, sums = [torch.empty_like(part) for part in x], None
     if bias is not None:
         blocks = _cuda.activation_gradient_blocks(shape, flags)
-        sums = torch.empty((blocks, x.shape[1]), dtype=torch.float32, device=x.device)
+        sums = torch.empty((blocks, len(bias)), dtype=torch.float32, device=bias.device)
     _cuda.activation_gradient(
         shape,
         flags,
         norm,
-        x.data_ptr(),
+        [part.data_ptr() for part in x],
         _address(bias),
-        dy.data_ptr(),
+        [part.data_ptr() for part in dy],
         _address(places),
-        dx.data_ptr(),
+        [part.data_ptr() for part in dx],
         _address(sums),
-        x.dtype == torch.bfloat16,
-        *_at(x),
+        x[0].dtype == torch.bfloat16,
+        *_at(x[0]),
     )
     return dx, None if sums is None else sums.sum(0)
 
 
 def _described(
-    x: Tensor, steps: ActivationSteps
+    x: Sequence[Tensor], steps: ActivationSteps
 ) -> tuple[tuple[int, int, int, int], tuple[bool, bool, bool], tuple[float, float, float]]:
-    n, channels, height, width = x.shape
+    n, channels, height, width = x[0].shape
     norm = steps.norm
     numbers = (0.0, 0.0, 1.0) if norm is None else (norm.alpha / 5, norm.beta, norm.k)
     flags = steps.rectifies, norm is not None, steps.pools
-    return (n, height, width, channels), flags, numbers
+    return (n, height, width, channels * len(x)), flags, numbers
 
 
 def _address(tensor: Tensor | None) -> int:

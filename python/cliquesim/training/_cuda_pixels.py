@@ -22,6 +22,8 @@ from cliquesim.training.pixels import resized
 _SHARE = 0.7
 _BLOCK_BYTES = 64 << 20
 _ROW_ALIGNMENT = 16
+# Of channels, what cuDNN's products take at once.
+_CHANNELS = 64
 
 
 class CudaCorpus:
@@ -125,8 +127,11 @@ class NetworkInput:
         self._size = size, size
         self._block = 1 if isinstance(front_end, GradientFrontEnd) else block
         side = -(-size // self._block)
-        # Zeros, as pixels beyond the frame stay what they are.
-        self._out = empty(n, side, side, 3 * self._block**2, dtype=dtype).zero_()
+        channels = 3 * self._block**2
+        if self._block > 1:
+            channels += -channels % _CHANNELS
+        # Zeros, as what lies beyond the frame or its colours stays what it is.
+        self._out = empty(n, side, side, channels, dtype=dtype).zero_()
         self._images: Tensor | None = None
         if isinstance(front_end, GradientFrontEnd):
             self._images = empty(n, size, size, 3, dtype=torch.float32)
@@ -137,7 +142,8 @@ class NetworkInput:
     def make(self, changes: Tensor) -> Tensor:
         """The input of the frames that `changes` names: (n, 3, size, size), channels last.
 
-        Of blocks for colours: (n, 3 block^2, size / block, size / block), rounded up.
+        Of blocks for colours: (n, C, size / block, size / block), rounded up; C is 3 block^2 and
+        zeros to a multiple of 64.
         """
         source = self._corpus.pixels
         if self._batch is not None:

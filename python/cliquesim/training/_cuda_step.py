@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cliquesim._pinned import PinnedBlock
 from cliquesim.training._cuda_inputs import StepBuffer
 from cliquesim.training._cuda_pixels import CudaCorpus, NetworkInput
 from cliquesim.training._fused_adagrad import FusedAdagrad
@@ -33,9 +34,10 @@ _MOST_GRAPHS = 8
 class CudaStep:
     """The step of a training whose network, loss and optimiser lie on `device`.
 
-    While the GPU works on a step, the numbers of the next are drawn. All work is on a stream of
-    its own, which the caller's waits for. With several ranks there is no graph: between gradients
-    and new weights they hear of each other's errors before they add.
+    While the GPU works on a step, the numbers of the next are drawn, and its loss is read when the
+    next is on its way, so that the GPU never waits for the host. All work is on a stream of its
+    own, which the caller's waits for. With several ranks there is no graph: between gradients and
+    new weights they hear of each other's errors before they add.
 
     Parameters
     ----------
@@ -88,9 +90,18 @@ class CudaStep:
         self._pool = torch.cuda.graph_pool_handle()
         self._eager: Counter[int] = Counter()
         self._next: tuple[int, StepInputs, int] | None = None
+        # Two take turns: one step's loss is read while the next one's is on its way.
+        self._losses = [PinnedBlock((), torch.float32, device) for _ in range(2)]
+        self._unread: PinnedBlock | None = None
 
-    def run(self, step: int) -> float:
-        """Make step `step` and return its loss."""
+    def run(self, step: int) -> list[float]:
+        """Start step `step`; the losses that are known by now and were not before, in order.
+
+        Alone that is the loss of the step before, if `finish` did not give it; with several ranks
+        that of this one.
+        """
+        if self._next is None or self._next[0] != step:
+            self.wait()  # for the pinned buffer that is written out of turn
         if self._next is None and isinstance(self.state.optimizer, FusedAdagrad):
             self.state.optimizer.refresh()  # a checkpoint may have been loaded
         inputs, seed = self._prepare(step)
@@ -102,16 +113,34 @@ class CudaStep:
             torch.cuda.manual_seed(seed)  # that of this GPU alone: quick
             if self.mean.alone:
                 self._launch(n_cliques)
+                self._losses.reverse()
+                self._losses[0].tensor.copy_(self.loss, non_blocking=True)
+                self._losses[0].mark()
             else:
                 self._differentiate(n_cliques)
+        # The step before is done then, and its pinned buffer is free for the next one's numbers.
+        known = self.finish()
+        if self.mean.alone:
+            self._unread = self._losses[0]
         if step + 1 < self.config.n_steps:
             self._prepare(step + 1)
-        with torch.cuda.stream(self.stream):
-            value = self.mean.take(self.loss)
-            if not self.mean.alone:
+        if not self.mean.alone:
+            with torch.cuda.stream(self.stream):
+                known = [self.mean.take(self.loss)]
                 self._update()
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
-        return value
+        return known
+
+    def finish(self) -> list[float]:
+        """Wait for the last step whose loss `run` did not give; its loss."""
+        if self._unread is None:
+            return []
+        block, self._unread = self._unread, None
+        return [float(block.array())]
+
+    def wait(self) -> None:
+        """Until the GPU has done all that it was given."""
+        self.stream.synchronize()
 
     def _prepare(self, step: int) -> tuple[StepInputs, int]:
         """The inputs and torch's seed of a step."""

@@ -68,7 +68,7 @@ def sample_augmentation(
     # functions whose last bit differs between the two.
     first = torch.rand(16 * n, generator=generator, dtype=torch.float32)
     centred = 2.0 * first - 1.0
-    parts = centred.split((2 * n, n, n, n, 6 * n, 5 * n))
+    parts = torch.split(centred, [2 * n, n, n, n, 6 * n, 5 * n])
     shift, zooms, angles, shears, colours, rectangles = parts
     zoom = torch.exp(config.log_scale * zooms).numpy()
     angle = math.radians(config.rotation) * angles
@@ -101,7 +101,7 @@ def sample_augmentation(
 
 def _rectangles(draw: Tensor, centred: Tensor, config: AugmentationConfig) -> NDArray[np.float32]:
     """(n, 4) from (n, 5) numbers in [0, 1) and, the same, in [-1, 1)."""
-    erase = np.tile(np.float32([2.0, -2.0, 2.0, -2.0]), (len(draw), 1))  # left > right: empty
+    erase = np.tile(np.array([2, -2, 2, -2], np.float32), (len(draw), 1))  # left > right: empty
     if not config.erasing:
         return erase
     low, high = config.erasing_area
@@ -126,7 +126,7 @@ def _sample_surroundings(
     if not config.replaces:
         return other, np.full((n, 2), np.inf, np.float32)
     low, high = config.background_radius
-    ellipse = low + (high - low) * draw[: 2 * n].reshape(n, 2)
+    ellipse = np.asarray(low + (high - low) * draw[: 2 * n].reshape(n, 2), np.float32)
     background = _BACKGROUND if config.background is None else config.background
     replaced = draw[2 * n :] < np.float32(background)
     if extent is not None:

@@ -243,7 +243,7 @@ class AlexNet(nn.Module):
     def _convolved(self, x: Tensor) -> Tensor:
         """Maps (N, 256, 6, 6) after the last pooling."""
         for convolution in (self.conv1, self.conv2):
-            x = self._normalised_and_pooled(convolution(x), None)
+            (x,) = self._normalised_and_pooled([convolution(x)], None, 1)
         x = F.relu(self.conv4(F.relu(self.conv3(x))))
         return F.max_pool2d(F.relu(self.conv5(x)), 3, stride=2)
 
@@ -251,29 +251,25 @@ class AlexNet(nn.Module):
         """The same of frames or of their blocks, group by group, with few passes over a map."""
         in_blocks = x.shape[1] != self.conv1.in_channels
         first = convolution_of_blocks if in_blocks else F.conv2d
-        x = self._normalised_and_pooled(first(x, self.conv1.weight, stride=4), self.conv1.bias)
-        groups = [
-            F.conv2d(part, weight, padding=2)
-            for part, weight in zip(x.chunk(2, 1), self.conv2.weight.chunk(2), strict=True)
-        ]
-        x = self._normalised_and_pooled(torch.cat(groups, 1), self.conv2.bias)
-        maps = (x, x)
-        for layer in (self.conv3, self.conv4, self.conv5):
-            steps = ActivationSteps(pools=layer is self.conv5)
-            assert layer.bias is not None
-            parts = zip(maps, layer.weight.chunk(2), layer.bias.chunk(2), strict=True)
-            a, b = (
-                activate(F.conv2d(part, weight, padding=1), bias, steps)
-                for part, weight, bias in parts
-            )
-            maps = a, b
-        return torch.cat(maps, 1)
+        maps = [first(x, self.conv1.weight, stride=4)]
+        maps = self._normalised_and_pooled(maps, self.conv1.bias, 2)
+        maps = convolution_of_groups(maps, self.conv2.weight, 2)
+        (x,) = self._normalised_and_pooled(maps, self.conv2.bias, 1)
+        maps = [F.conv2d(x, self.conv3.weight, padding=1)]
+        maps = activate(maps, self.conv3.bias, ActivationSteps(parts=2))
+        maps = convolution_of_groups(maps, self.conv4.weight, 1)
+        maps = activate(maps, self.conv4.bias, ActivationSteps(parts=2))
+        maps = convolution_of_groups(maps, self.conv5.weight, 1)
+        return activate(maps, self.conv5.bias, ActivationSteps(pools=True))[0]
 
-    def _normalised_and_pooled(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def _normalised_and_pooled(
+        self, x: list[Tensor], bias: Tensor | None, parts: int
+    ) -> list[Tensor]:
         if self.lrn == "before_pool":
-            return activate(x, bias, ActivationSteps(norm=ResponseNorm(), pools=True))
+            steps = ActivationSteps(norm=ResponseNorm(), pools=True, parts=parts)
+            return activate(x, bias, steps)
         x = activate(x, bias, ActivationSteps(pools=True))
-        return activate(x, None, ActivationSteps(rectifies=False, norm=ResponseNorm()))
+        return activate(x, None, ActivationSteps(False, ResponseNorm(), parts=parts))
 
     def embed(
         self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
@@ -308,7 +304,8 @@ def convolution_of_blocks(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     Parameters
     ----------
     x
-        (N, stride^2 C, H, W): the colours of a block's pixels, row by row; zeros beyond the image.
+        (N, stride^2 C or more, H, W): the colours of a block's pixels, row by row, and zeros there
+        and beyond the image.
     weight
         (K, C, S, S), of a convolution of the images themselves without padding.
     """
@@ -318,7 +315,16 @@ def convolution_of_blocks(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     split = F.pad(weight, (0, more, 0, more))
     split = split.reshape(count, colours, blocks, stride, blocks, stride)
     kernel = split.permute(0, 3, 5, 1, 2, 4).reshape(count, -1, blocks, blocks)
+    kernel = F.pad(kernel, (0, 0, 0, 0, 0, x.shape[1] - kernel.shape[1]))
     return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last))
+
+
+def convolution_of_groups(x: list[Tensor], weight: Tensor, padding: int) -> list[Tensor]:
+    """`F.conv2d` with as many groups as there are x, every group on its own."""
+    return [
+        F.conv2d(part, kernel, padding=padding)
+        for part, kernel in zip(x, weight.chunk(len(x)), strict=True)
+    ]
 
 
 class ExemplarNet(nn.Module):

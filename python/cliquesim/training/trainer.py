@@ -130,7 +130,8 @@ def train(
     checkpoint
         File that is written every `checkpoint_every` steps, and taken up if it is there.
     progress
-        Called after every step with (steps done, steps in all, loss).
+        Called for every step with (steps done, steps in all, loss); on a GPU when the next has
+        begun.
     device
         Torch device.
     num_threads
@@ -285,33 +286,65 @@ class _Trainer:
             )
         resumed_from, saved_at = state.step, state.step
         written = checkpoint if self.ranks.rank == 0 else None
-        start = time.perf_counter()
-        with _deferred_interrupt() as interrupted:
-            while state.step < config.n_steps:
-                self.step(state.step)
-                due = state.step % config.checkpoint_every == 0 or state.step == config.n_steps
-                if written is not None and (due or interrupted.is_set()):
-                    save_checkpoint(written, state, self.key)
-                    saved_at = state.step
-                if interrupted.is_set():
-                    raise KeyboardInterrupt(f"training stopped; {saved_at} steps are saved")
+        told = state.step
+
+        def tell(steps: int) -> None:
+            nonlocal told
+            while told < min(steps, state.step):
+                told += 1
                 if progress is not None:
-                    progress(state.step, config.n_steps, state.loss[-1])
+                    progress(told, config.n_steps, state.loss[told - 1])
+
+        start = time.perf_counter()
+        with _deferred_interrupt() as interrupted, self._nothing_left_running():
+            for step in range(state.step, config.n_steps):
+                self.step(step)
+                tell(step)  # what became known of earlier ones
+                stopping = interrupted.is_set()
+                due = (step + 1) % config.checkpoint_every == 0 or step + 1 == config.n_steps
+                if due or stopping:
+                    self.settle()
+                    if written is not None:
+                        save_checkpoint(written, state, self.key)
+                        saved_at = state.step
+                if stopping:
+                    raise KeyboardInterrupt(f"training stopped; {saved_at} steps are saved")
+                tell(step + 1)
         seconds = time.perf_counter() - start
         self.finish()
         precision = str(self.dtype).removeprefix("torch.")
         return TrainingResult(self.model, np.array(state.loss), resumed_from, seconds, precision)
 
     def step(self, step: int) -> None:
+        """Make or start a step; its loss is logged now or, on a GPU, by the next or `settle`."""
         if not self.model.backbone.training:  # what walks through all modules
             self.model.backbone.train()
-        value = self._step(step) if self.cuda is None else self.cuda.run(step)
-        if not math.isfinite(value):
-            raise RunError(
-                f"the loss became {value} in step {step + 1}: lower learning_rate "
-                f"(now {self.config.learning_rate:g})"
-            )
-        self.state.loss.append(value)
+        self._log([self._step(step)] if self.cuda is None else self.cuda.run(step))
+
+    def settle(self) -> None:
+        """Wait until all steps are done, and log their losses."""
+        if self.cuda is not None:
+            self._log(self.cuda.finish())
+
+    def _log(self, values: list[float]) -> None:
+        for value in values:
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the loss became {value} in step {self.state.step + 1}: lower learning_rate "
+                    f"(now {self.config.learning_rate:g})"
+                )
+            self.state.loss.append(value)
+
+    @contextlib.contextmanager
+    def _nothing_left_running(self) -> Iterator[None]:
+        """Whatever ends the steps, the GPU is done with what this training lets go of then."""
+        try:
+            yield
+        except BaseException:
+            if self.cuda is not None:
+                with contextlib.suppress(RuntimeError):  # it says what was raised already
+                    self.cuda.wait()
+            raise
 
     def _step(self, step: int) -> float:
         """A step by torch's operations, anywhere; returns the loss."""
