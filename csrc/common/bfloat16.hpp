@@ -52,4 +52,47 @@ CLIQUESIM_HOST_DEVICE inline Bfloat16 from_float<Bfloat16>(float value) {
 #endif
 }
 
+// Two rounded numbers in one word, the first below: one instruction where there is such.
+CLIQUESIM_HOST_DEVICE inline std::uint32_t rounded_pair(float first, float second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    std::uint32_t pair = 0;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return pair;
+#else
+    return std::uint32_t{from_float<Bfloat16>(first).bits} |
+           std::uint32_t{from_float<Bfloat16>(second).bits} << 16U;
+#endif
+}
+
+// The numbers of such a word.
+CLIQUESIM_HOST_DEVICE inline void spread_pair(std::uint32_t pair, float* out) {
+    const std::uint32_t bits[2] = {pair << 16U, pair & 0xFFFF0000U};
+    std::memcpy(out, bits, sizeof bits);
+}
+
+// `count` numbers as floats and back; a multiple of two.
+template <int count>
+CLIQUESIM_HOST_DEVICE void to_floats(const Bfloat16* values, float* out) {
+    std::uint32_t pairs[count / 2];
+    std::memcpy(pairs, values, sizeof pairs);
+    for (int i = 0; i < count / 2; ++i) spread_pair(pairs[i], out + 2 * i);
+}
+
+template <int count>
+CLIQUESIM_HOST_DEVICE void to_floats(const float* values, float* out) {
+    for (int i = 0; i < count; ++i) out[i] = values[i];
+}
+
+template <int count>
+CLIQUESIM_HOST_DEVICE void from_floats(const float* values, Bfloat16* out) {
+    std::uint32_t pairs[count / 2];
+    for (int i = 0; i < count / 2; ++i) pairs[i] = rounded_pair(values[2 * i], values[2 * i + 1]);
+    std::memcpy(out, pairs, sizeof pairs);
+}
+
+template <int count>
+CLIQUESIM_HOST_DEVICE void from_floats(const float* values, float* out) {
+    for (int i = 0; i < count; ++i) out[i] = values[i];
+}
+
 }  // namespace cliquesim

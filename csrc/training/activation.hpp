@@ -136,14 +136,14 @@ CLIQUESIM_HOST_DEVICE Sixteen load_channels(const Lane<T>& lane, std::int64_t pi
     Sixteen loaded{};
     const std::int64_t at = pixel * lane.stride;
     const Eight<T> own = *reinterpret_cast<const Eight<T>*>(lane.own + at);
-    for (int l = 0; l < 8; ++l) loaded.values[4 + l] = to_float(own.values[l]);
+    to_floats<8>(own.values, loaded.values + 4);
     if (around && lane.left != nullptr) {
         const Four<T> four = *reinterpret_cast<const Four<T>*>(lane.left + at);
-        for (int l = 0; l < 4; ++l) loaded.values[l] = to_float(four.values[l]);
+        to_floats<4>(four.values, loaded.values);
     }
     if (around && lane.right != nullptr) {
         const Four<T> four = *reinterpret_cast<const Four<T>*>(lane.right + at);
-        for (int l = 0; l < 4; ++l) loaded.values[12 + l] = to_float(four.values[l]);
+        to_floats<4>(four.values, loaded.values + 12);
     }
     return loaded;
 }
@@ -151,7 +151,7 @@ CLIQUESIM_HOST_DEVICE Sixteen load_channels(const Lane<T>& lane, std::int64_t pi
 template <typename T>
 CLIQUESIM_HOST_DEVICE void store_channels(const float* values, T* target) {
     Eight<T> out;
-    for (int l = 0; l < 8; ++l) out.values[l] = from_float<T>(values[l]);
+    from_floats<8>(values, out.values);
     *reinterpret_cast<Eight<T>*>(target) = out;
 }
 
@@ -214,21 +214,22 @@ CLIQUESIM_HOST_DEVICE Sixteen sums_of_five(const Sixteen& values) {
 
 // v of one pixel: x with its bias, rectified.
 template <bool around, typename T>
-CLIQUESIM_HOST_DEVICE Sixteen activated(const Activation& activation, const Lane<T>& x,
-                                        std::int64_t pixel, const Sixteen& bias) {
+CLIQUESIM_HOST_DEVICE Sixteen activated(bool rectifies, const Lane<T>& x, std::int64_t pixel,
+                                        const Sixteen& bias) {
     Sixteen v = load_channels<around>(x, pixel);
     for (int i = around ? 0 : 4; i < (around ? 16 : 12); ++i) {
         v.values[i] += bias.values[i];
-        if (activation.rectifies) v.values[i] = rectified(v.values[i]);
+        if (rectifies) v.values[i] = rectified(v.values[i]);
     }
     return v;
 }
 
 // y of a thread's eight channels, before pooling.
 template <Norm norm, typename T>
-CLIQUESIM_HOST_DEVICE Eight<float> evaluate(const Activation& activation, const Lane<T>& x,
-                                            std::int64_t pixel, const Sixteen& bias) {
-    const Sixteen v = activated<norm != Norm::none>(activation, x, pixel, bias);
+CLIQUESIM_HOST_DEVICE Eight<float> evaluate(const Activation& activation, bool rectifies,
+                                            const Lane<T>& x, std::int64_t pixel,
+                                            const Sixteen& bias) {
+    const Sixteen v = activated<norm != Norm::none>(rectifies, x, pixel, bias);
     Eight<float> y;
     for (int l = 0; l < 8; ++l) y.values[l] = v.values[4 + l];
     if (norm != Norm::none) {
@@ -245,8 +246,8 @@ CLIQUESIM_HOST_DEVICE Eight<float> evaluate(const Activation& activation, const 
 
 // dx of one pixel from its v and dy.
 template <Norm norm>
-CLIQUESIM_HOST_DEVICE Eight<float> gradient(const Activation& activation, const Sixteen& v,
-                                            const Sixteen& dy) {
+CLIQUESIM_HOST_DEVICE Eight<float> gradient(const Activation& activation, bool rectifies,
+                                            const Sixteen& v, const Sixteen& dy) {
     Eight<float> dx;
     for (int l = 0; l < 8; ++l) dx.values[l] = dy.values[4 + l];
     if (norm != Norm::none) {
@@ -264,7 +265,7 @@ CLIQUESIM_HOST_DEVICE Eight<float> gradient(const Activation& activation, const 
         for (int l = 0; l < 8; ++l)
             dx.values[l] = direct.values[4 + l] + scale * v.values[4 + l] * around.values[4 + l];
     }
-    if (activation.rectifies)
+    if (rectifies)
         for (int l = 0; l < 8; ++l)
             if (v.values[4 + l] == 0) dx.values[l] = 0;
     return dx;
@@ -280,9 +281,7 @@ struct PoolKey;
 template <>
 struct PoolKey<Bfloat16> {
     using Type = std::uint32_t;
-    CLIQUESIM_HOST_DEVICE static Type bits(float value) {
-        return std::uint32_t{from_float<Bfloat16>(value).bits} << 16U;
-    }
+    CLIQUESIM_HOST_DEVICE static Type bits(float value) { return rounded_pair(0, value); }
     CLIQUESIM_HOST_DEVICE static Bfloat16 value(Type key) {
         return {static_cast<std::uint16_t>(key >> 16U)};
     }
@@ -331,9 +330,9 @@ CLIQUESIM_HOST_DEVICE PoolKeys<T> largest_of_column(const Activation& activation
                                                     std::int64_t pixel, const Sixteen& bias) {
     // Three names, as an array might not stay in registers.
     const std::int64_t row = activation.width;
-    const Eight<float> upper = evaluate<norm>(activation, x, pixel, bias);
-    const Eight<float> middle = evaluate<norm>(activation, x, pixel + row, bias);
-    const Eight<float> lower = evaluate<norm>(activation, x, pixel + 2 * row, bias);
+    const Eight<float> upper = evaluate<norm>(activation, true, x, pixel, bias);
+    const Eight<float> middle = evaluate<norm>(activation, true, x, pixel + row, bias);
+    const Eight<float> lower = evaluate<norm>(activation, true, x, pixel + 2 * row, bias);
     PoolKeys<T> column;
     take_row(upper, 0, column);
     take_row(middle, 1, column);
@@ -390,7 +389,7 @@ CLIQUESIM_HOST_DEVICE void activate_thread(const Activation& activation,
         const std::int64_t first = run * pixel_run, end = first + pixel_run;
         const std::int64_t stop = end < activation.pixels() ? end : activation.pixels();
         for (std::int64_t pixel = first; pixel < stop; ++pixel) {
-            const Eight<float> y = evaluate<norm>(activation, x, pixel, bias);
+            const Eight<float> y = evaluate<norm>(activation, activation.rectifies, x, pixel, bias);
             store_channels(y.values, tensors.y.first(octet) + pixel * 8 * tensors.y.octets);
         }
     }
@@ -483,9 +482,10 @@ CLIQUESIM_HOST_DEVICE void gradient_thread(const Activation& activation,
         const Lane<T> x = lane_of(activation, tensors.x, octet);
         const Lane<T> dy = lane_of(activation, tensors.dy, octet);
         T* const dx = tensors.dx.first(octet);
+        const bool rectifies = pools || activation.rectifies;
         const auto work = [&](std::int64_t pixel, const Sixteen& above) {
-            const Sixteen v = activated<norm != Norm::none>(activation, x, pixel, bias);
-            const Eight<float> slope = gradient<norm>(activation, v, above);
+            const Sixteen v = activated<norm != Norm::none>(rectifies, x, pixel, bias);
+            const Eight<float> slope = gradient<norm>(activation, rectifies, v, above);
             for (int l = 0; l < 8; ++l) sums.values[l] += slope.values[l];
             store_channels(slope.values, dx + pixel * 8 * tensors.dx.octets);
         };

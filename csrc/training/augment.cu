@@ -9,6 +9,7 @@ namespace cliquesim::cuda {
 namespace {
 
 constexpr int block_threads = 256;
+constexpr std::int64_t thread_pixels = 4;
 constexpr std::int64_t most_rows = 65535;  // of a grid
 constexpr std::int64_t most_blocks = (std::int64_t{1} << 31) - 1;
 
@@ -33,8 +34,7 @@ template <typename T>
 __global__ void __launch_bounds__(block_threads)
     augment_kernel(training::AugmentGrid grid, T* out) {
     training::augment_thread(grid, out, blockIdx.y, gridDim.y,
-                             std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x,
-                             std::int64_t{gridDim.x} * blockDim.x);
+                             blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
 }
 
 __global__ void __launch_bounds__(block_threads) gather_kernel(training::GatherGrid grid) {
@@ -68,7 +68,8 @@ void launch_augment(const training::AugmentGrid& grid, T* out, const Place& plac
     const auto stream = reinterpret_cast<cudaStream_t>(place.stream);
     if (grid.recolours) launch_means<false>(grid, stream);
     if (grid.erases) launch_means<true>(grid, stream);
-    augment_kernel<<<blocks_for(grid.pixels(), grid.count), block_threads, 0, stream>>>(grid, out);
+    const std::int64_t threads = (grid.pixels() + thread_pixels - 1) / thread_pixels;
+    augment_kernel<<<blocks_for(threads, grid.count), block_threads, 0, stream>>>(grid, out);
     check(cudaGetLastError(), "augmentation");
 }
 

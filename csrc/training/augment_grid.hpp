@@ -34,53 +34,77 @@ struct AugmentGrid {
     std::int32_t block = 1;
     std::int32_t pitch = 3;  // numbers from square to square, at least 3 block^2
 
-    CLIQUESIM_HOST_DEVICE FrameView frame(std::int64_t index) const {
-        const std::int64_t position = gathered ? index : changes[index].frame;
+    CLIQUESIM_HOST_DEVICE FrameView frame(std::int64_t index, const FrameChange& change) const {
+        const std::int64_t position = gathered ? index : change.frame;
         return {corpus + position * stride, height, width};
     }
     CLIQUESIM_HOST_DEVICE std::int32_t pixels() const { return height * width; }
-    CLIQUESIM_HOST_DEVICE std::int32_t blocks(std::int32_t side) const {
-        return (side + block - 1) / block;
-    }
-    // Where a pixel is written.
+    // Where a pixel is written; `known` is `block`, or 0.
+    template <std::int32_t known>
     CLIQUESIM_HOST_DEVICE std::int64_t place(std::int64_t index, std::int32_t y,
                                              std::int32_t x) const {
-        const std::int64_t square =
-            (index * blocks(height) + y / block) * blocks(width) + x / block;
-        return square * pitch + 3 * (y % block * block + x % block);
+        const std::int32_t side = known > 0 ? known : block;
+        const std::int32_t down = (height + side - 1) / side, across = (width + side - 1) / side;
+        const std::int64_t square = index * down * across + y / side * across + x / side;
+        return square * pitch + 3 * (y % side * side + x % side);
     }
 };
 
+// `change` is that of frame `index`, read once by who asks for many of its pixels.
 CLIQUESIM_HOST_DEVICE inline Rgb moved_pixel(const AugmentGrid& grid, std::int64_t index,
-                                             std::int32_t y, std::int32_t x) {
-    const float* affine = grid.changes[index].affine;
-    return grid.moves ? sampled_pixel(grid.frame(index), affine, y, x)
-                      : copied_pixel(grid.frame(index), affine[0] < 0, y, x);
+                                             const FrameChange& change, std::int32_t y,
+                                             std::int32_t x) {
+    const FrameView frame = grid.frame(index, change);
+    return grid.moves ? sampled_pixel(frame, change.affine, y, x)
+                      : copied_pixel(frame, change.affine[0] < 0, y, x);
 }
 
 CLIQUESIM_HOST_DEVICE inline Rgb coloured_pixel(const AugmentGrid& grid, std::int64_t index,
-                                                std::int32_t y, std::int32_t x) {
-    const Rgb pixel = moved_pixel(grid, index, y, x);
-    return grid.recolours
-               ? recoloured_pixel(pixel, grid.changes[index].colour, grid.colour_means[index])
-               : pixel;
+                                                const FrameChange& change, std::int32_t y,
+                                                std::int32_t x) {
+    const Rgb pixel = moved_pixel(grid, index, change, y, x);
+    return grid.recolours ? recoloured_pixel(pixel, change.colour, grid.colour_means[index])
+                          : pixel;
 }
 
 CLIQUESIM_HOST_DEVICE inline Rgb covered_pixel(const AugmentGrid& grid, std::int64_t index,
-                                               std::int32_t y, std::int32_t x) {
-    const FrameChange& change = grid.changes[index];
+                                               const FrameChange& change, std::int32_t y,
+                                               std::int32_t x) {
     const float own = grid.covers
                           ? own_share(change.ellipse, grid.softness, pixel_centre(x, grid.width),
                                       pixel_centre(y, grid.height))
                           : 1.0F;
     Rgb pixel{};
-    if (own > 0) pixel = coloured_pixel(grid, index, y, x);
+    if (own > 0) pixel = coloured_pixel(grid, index, change, y, x);
     if (own >= 1) return pixel;
-    const Rgb other = coloured_pixel(grid, change.other, y, x);
+    const Rgb other = coloured_pixel(grid, change.other, grid.changes[change.other], y, x);
     for (int c = 0; c < 3; ++c)
         pixel.values[c] = own * pixel.values[c] + (1.0F - own) * other.values[c];
     return pixel;
 }
+
+// Every step-th pixel of a frame, without a division for each.
+struct PixelWalk {
+    std::int32_t y, x;
+
+    CLIQUESIM_HOST_DEVICE PixelWalk(std::uint32_t first, std::uint32_t step, std::int32_t width)
+        : y(static_cast<std::int32_t>(first / static_cast<std::uint32_t>(width))),
+          x(static_cast<std::int32_t>(first % static_cast<std::uint32_t>(width))),
+          down_(static_cast<std::int32_t>(step / static_cast<std::uint32_t>(width))),
+          across_(static_cast<std::int32_t>(step % static_cast<std::uint32_t>(width))),
+          width_(width) {}
+    CLIQUESIM_HOST_DEVICE void advance() {
+        y += down_;
+        x += across_;
+        if (x >= width_) {
+            x -= width_;
+            ++y;
+        }
+    }
+
+  private:
+    std::int32_t down_, across_, width_;
+};
 
 // --- means, a thread block per frame ---
 
@@ -100,10 +124,12 @@ template <bool covered>
 CLIQUESIM_HOST_DEVICE void add_pixels(const AugmentGrid& grid, std::int64_t index, int thread,
                                       int threads, MeanBuffer& buffer) {
     Rgb sum{};
-    for (std::int32_t i = thread; i < grid.pixels(); i += threads) {
-        const std::int32_t y = i / grid.width, x = i % grid.width;
-        const Rgb pixel =
-            covered ? covered_pixel(grid, index, y, x) : moved_pixel(grid, index, y, x);
+    const FrameChange change = grid.changes[index];
+    PixelWalk at(static_cast<std::uint32_t>(thread), static_cast<std::uint32_t>(threads),
+                 grid.width);
+    for (; at.y < grid.height; at.advance()) {
+        const Rgb pixel = covered ? covered_pixel(grid, index, change, at.y, at.x)
+                                  : moved_pixel(grid, index, change, at.y, at.x);
         for (int c = 0; c < 3; ++c) sum.values[c] += pixel.values[c];
     }
     buffer.sums[thread] = sum;
@@ -133,30 +159,41 @@ CLIQUESIM_HOST_DEVICE void write_means(const AugmentGrid& grid, std::int64_t ind
 // --- pixels ---
 
 // One thread: every frame_step-th frame from first_frame on, likewise for the pixels; 3 numbers to
-// the place of each.
-template <typename T>
-CLIQUESIM_HOST_DEVICE void augment_thread(const AugmentGrid& grid, T* out, std::int64_t first_frame,
-                                          std::int64_t frame_step, std::int64_t first_pixel,
-                                          std::int64_t pixel_step) {
+// the place of each. `block` is the grid's, as a constant where it is known.
+template <std::int32_t block, typename T>
+CLIQUESIM_HOST_DEVICE void augment_frames(const AugmentGrid& grid, T* out, std::int64_t first_frame,
+                                          std::int64_t frame_step, std::uint32_t first_pixel,
+                                          std::uint32_t pixel_step) {
     for (std::int64_t index = first_frame; index < grid.count; index += frame_step) {
-        const FrameChange& change = grid.changes[index];
-        for (std::int64_t i = first_pixel; i < grid.pixels(); i += pixel_step) {
-            const std::int32_t at = static_cast<std::int32_t>(i);
-            const std::int32_t y = at / grid.width, x = at % grid.width;
-            const float across = pixel_centre(x, grid.width), down = pixel_centre(y, grid.height);
+        const FrameChange change = grid.changes[index];
+        for (PixelWalk at(first_pixel, pixel_step, grid.width); at.y < grid.height; at.advance()) {
+            const float across = pixel_centre(at.x, grid.width);
+            const float down = pixel_centre(at.y, grid.height);
             const bool erased = grid.erases && is_erased(change.erase, across, down);
             Rgb pixel{};
-            if (!erased) pixel = covered_pixel(grid, index, y, x);
+            if (!erased) pixel = covered_pixel(grid, index, change, at.y, at.x);
             const float weight =
                 grid.fades ? fading(change.extent[0], across) * fading(change.extent[1], down)
                            : 1.0F;
-            T* written = out + grid.place(index, y, x);
+            T* written = out + grid.place<block>(index, at.y, at.x);
             for (int c = 0; c < 3; ++c) {
                 const float value = erased ? grid.erase_means[3 * index + c] : pixel.values[c];
                 written[c] = from_float<T>((value - grid.mean) * grid.scale * weight);
             }
         }
     }
+}
+
+template <typename T>
+CLIQUESIM_HOST_DEVICE void augment_thread(const AugmentGrid& grid, T* out, std::int64_t first_frame,
+                                          std::int64_t frame_step, std::uint32_t first_pixel,
+                                          std::uint32_t pixel_step) {
+    if (grid.block == 4)
+        augment_frames<4>(grid, out, first_frame, frame_step, first_pixel, pixel_step);
+    else if (grid.block == 1)
+        augment_frames<1>(grid, out, first_frame, frame_step, first_pixel, pixel_step);
+    else
+        augment_frames<0>(grid, out, first_frame, frame_step, first_pixel, pixel_step);
 }
 
 // --- frames of a corpus in pinned host memory ---

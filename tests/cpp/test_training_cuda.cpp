@@ -128,7 +128,8 @@ void run_augment(const training::AugmentGrid& grid, T* out, std::int64_t rows,
     if (grid.erases) run_means<true>(grid, 64);
     for (std::int64_t row = 0; row < rows; ++row)
         for (std::int64_t thread = 0; thread < threads; ++thread)
-            training::augment_thread(grid, out, row, rows, thread, threads);
+            training::augment_thread(grid, out, row, rows, static_cast<std::uint32_t>(thread),
+                                     static_cast<std::uint32_t>(threads));
 }
 
 struct Made {
@@ -213,6 +214,35 @@ TEST_CASE("the CUDA kernel of augmentation mirrors without moving, and copies") 
                 CHECK(made.images[size_of(((n * 9 + y) * 14 + x) * 3 + 1)] ==
                       doctest::Approx(byte / 255.0).epsilon(1e-6));
             }
+}
+
+TEST_CASE("the CUDA kernel of augmentation writes blocks of pixels, and nothing beside them") {
+    const Batch batch = make_batch(3, 10, 13);
+    const Steps steps{true, true, true, true};
+    Made plain, other;
+    const auto expected = grid_of(batch, steps, 0.2F, plain);
+    run_augment(expected, plain.images.data(), 3, 50);
+    for (const std::int32_t block : {3, 4}) {
+        const std::int32_t down = (10 + block - 1) / block, across = (13 + block - 1) / block;
+        const std::int32_t pitch = 3 * block * block + 5;
+        auto grid = grid_of(batch, steps, 0.2F, other);
+        grid.block = block;
+        grid.pitch = pitch;
+        std::vector<float> out(size_of(3 * down * across * pitch), -1.0F);
+        auto rest = out;
+        run_augment(grid, out.data(), 3, 50);
+        std::int64_t wrong = 0;
+        for (std::int32_t i = 0; i < 3 * 10 * 13 * 3; ++i) {
+            const std::int32_t c = i % 3, x = i / 3 % 13, y = i / 39 % 10, n = i / 390;
+            const std::int32_t square = (n * down + y / block) * across + x / block;
+            const std::size_t at =
+                size_of(square * pitch + 3 * (y % block * block + x % block) + c);
+            wrong += out[at] == plain.images[size_of(i)] ? 0 : 1;
+            rest[at] = out[at];
+        }
+        CHECK(wrong == 0);
+        CHECK(out == rest);
+    }
 }
 
 TEST_CASE("the CUDA kernel of augmentation writes what the network reads") {
