@@ -1,11 +1,13 @@
 """Claim: a whole fit of the paper's size, 113,516 frames, takes under 20 minutes on one GPU.
 
     python bench/fit_cuda.py --output fit_cuda.json
+    python bench/fit_cuda.py --frames 7095 --categories 1 --output fit_cuda_category.json
     python bench/fit_cuda.py --device cpu --frames 2000 --set training.steps=200
 
 Frames of stick figures that swing their limbs, 100 a sequence, in 16 categories, are drawn first,
-which does not count. Then the default preset runs, three rounds, as it is. Prints the seconds and
-the peak memory of every stage, and JSON to --output.
+which does not count. Then the default preset runs, three rounds, as it is; the second command fits
+one category of that size. Prints the seconds and the peak memory of every stage, and JSON to
+--output; --run keeps the run.
 """
 
 from __future__ import annotations
@@ -27,16 +29,18 @@ from _stick_figures import draw_sequences
 from cliquesim import pipeline
 from cliquesim.config import make_config, parse_setting
 
-SEQUENCE, CATEGORIES = 100, 16
+SEQUENCE = 100
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--frames", type=at_least(300), default=113_516)
+    parser.add_argument("--categories", type=at_least(1), default=16, help="default: 16")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--threads", type=at_least(1))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run", type=Path, help="keep the run here")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
     if options.device == "cuda" and not require_gpu():
@@ -45,11 +49,11 @@ def main() -> int:
     warnings.simplefilter("ignore", cs.BatchWarning)
     warnings.simplefilter("ignore", cs.CliqueWarning)
     with tempfile.TemporaryDirectory() as folder:
-        corpus = draw(options.frames, config.frame_size, options.seed)
+        corpus = draw(options.frames, options.categories, config.frame_size, options.seed)
         begin = time.perf_counter()
         found = pipeline.fit(
             corpus,
-            Path(folder) / "run",
+            options.run or Path(folder) / "run",
             config,
             device=options.device,
             num_threads=options.threads,
@@ -62,6 +66,7 @@ def main() -> int:
         **head(("numpy", "torch", "scipy")),
         "device": options.device,
         "frames": options.frames,
+        "categories": options.categories,
         "seconds": seconds,
         "stages": stages,
         "summary": summary,
@@ -72,11 +77,11 @@ def main() -> int:
     return 0
 
 
-def draw(n: int, side: int, seed: int) -> cs.Corpus:
+def draw(n: int, categories: int, side: int, seed: int) -> cs.Corpus:
     """A corpus of n frames."""
     sequence = np.arange(n) // SEQUENCE
     sequences = int(sequence[-1]) + 1
-    category = np.arange(sequences) * min(CATEGORIES, max(1, sequences // 3)) // sequences
+    category = np.arange(sequences) * min(categories, max(1, sequences // 3)) // sequences
     frames = np.empty((n, side, side, 3), np.uint8)
     draw_sequences(frames, SEQUENCE, category.tolist(), seed)
     return cs.Corpus.from_arrays(frames, sequence=sequence, category=category[sequence])
