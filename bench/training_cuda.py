@@ -7,10 +7,10 @@ as they are, without the CUDA graph, with AdaGrad after the backward pass in pla
 with the convolutions that cuDNN finds fastest (a seed does not repeat then), and by torch's
 operations from frames in the host's memory; and their parts: the numbers of a step on the host, the
 pixels, conv1 of blocks of 4 x 4 pixels and of pixels, what follows it (bias, ReLU, LRN, pooling)
-and AdaGrad, the latter two beside torch's. The floor is the
-products of the network, forward and backward, at the speed of torch's bfloat16 products in this
-run, and AdaGrad's 20 bytes a weight of the network at that of its copies. Prints a table, with
---kernels the longest kernels of a step, and JSON to --output.
+and AdaGrad, the latter two beside torch's. The floor is the products of the network, forward and
+backward, at the speed of torch's bfloat16 products in this run, and AdaGrad's 20 bytes a weight of
+the network at that of its copies. Prints a table, with --kernels the longest kernels of a step, and
+JSON to --output.
 """
 
 from __future__ import annotations
