@@ -3,14 +3,13 @@
     python bench/training_cuda.py --output training_cuda.json
 
 Steps of the paper's training (227 pixels, batches of 128, AdaGrad, softmax) with bfloat16 products,
-as they are, without the CUDA graph, with AdaGrad after the backward pass in place of beside it,
-with the convolutions that cuDNN finds fastest (a seed does not repeat then), and by torch's
-operations from frames in the host's memory; and their parts: the numbers of a step on the host, the
-pixels, conv1 of blocks of 4 x 4 pixels and of pixels, what follows it (bias, ReLU, LRN, pooling)
-and AdaGrad, the latter two beside torch's. The floor is the products of the network, forward and
-backward, at the speed of torch's bfloat16 products in this run, and AdaGrad's 20 bytes a weight of
-the network at that of its copies. Prints a table, with --kernels the longest kernels of a step, and
-JSON to --output.
+as they are, without the CUDA graph, with the convolutions that cuDNN finds fastest (a seed does not
+repeat then), and by torch's operations from frames in the host's memory; and their parts: the
+numbers of a step on the host, the pixels, conv1 of blocks of 4 x 4 pixels and of pixels, what
+follows it (bias, ReLU, LRN, pooling) and AdaGrad, the latter two beside torch's. The floor is the
+products of the network, forward and backward, at the speed of torch's bfloat16 products in this
+run, and AdaGrad's 20 bytes a weight of the network at that of its copies. Prints a table, with
+--kernels the longest kernels of a step, and JSON to --output.
 """
 
 from __future__ import annotations
@@ -85,10 +84,6 @@ def measure(
     assert plain.cuda is not None
     plain.cuda.graphs_wanted = False
     ways["step without a graph"] = plain.step
-    in_turn = make_trainer(frames, config)
-    assert in_turn.cuda is not None
-    in_turn.cuda.overlaps = False
-    ways["step, AdaGrad last"] = in_turn.step
     by_torch = make_trainer(frames, config)
     by_torch.cuda = None
     by_torch.state.optimizer = build_optimizer(config, list(by_torch.state.modules.values()))

@@ -271,13 +271,6 @@ def test_a_graph_equals_no_graph(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(replays) == 5
 
 
-def test_adagrad_beside_the_backward_pass_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = make_data(64)
-    expected = train(**data, config=ALEXNET, device="cuda")
-    monkeypatch.setattr(_cuda_step, "_LARGE", 1 << 62)
-    assert_same(train(**data, config=ALEXNET, device="cuda"), expected)
-
-
 def test_frames_in_pinned_memory_train_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_data(64)
     config = TrainingConfig(**SMALL, steps=6)

@@ -447,7 +447,6 @@ def test_alexnet_trains_on_weights_that_adagrad_rounds(toy) -> None:
         step = one.cuda
         assert step is not None
         assert len(step.rounded) == 14  # weights and biases of seven layers
-        assert step.overlaps
         if not rounds:
             step.rounded = {}
             step.state.optimizer.rounded.clear()
@@ -456,13 +455,6 @@ def test_alexnet_trains_on_weights_that_adagrad_rounds(toy) -> None:
             parameter = dict(step.backbone.named_parameters())[name.removeprefix("backbone.")]
             assert copy.dtype == torch.bfloat16
             torch.testing.assert_close(copy, parameter.to(torch.bfloat16), rtol=0, atol=0)
-    in_turn = make_trainer(large, paper, cuda=True)
-    assert in_turn.cuda is not None
-    in_turn.cuda.overlaps = False
-    last = in_turn.run(None, None)
-    np.testing.assert_array_equal(last.loss, runs[True].loss)
-    for a, b in zip(weights(last), weights(runs[True]), strict=True):
-        np.testing.assert_array_equal(a, b)
     np.testing.assert_allclose(runs[True].loss, runs[False].loss, rtol=1e-3)
     for a, b in zip(weights(runs[True]), weights(runs[False]), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import warnings
-import weakref
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +29,6 @@ _WARM_UP = 3
 # The softmax over a batch has as many columns as the batch has cliques; rarer numbers than these
 # go without a graph.
 _MOST_GRAPHS = 8
-# Weights of a tensor whose update is worth a stream of its own.
-_LARGE = 1 << 22
 
 
 class CudaStep:
@@ -53,9 +48,6 @@ class CudaStep:
 
     Attributes
     ----------
-    overlaps
-        Whether AdaGrad takes large weights in beside the rest of the backward pass: it waits for
-        memory, the convolutions for arithmetic.
     graphs
         By number of cliques, or all under the batch's size where the loss does not depend on it.
         Where one cannot be made, or there are too many, the same operations are launched one by
@@ -90,8 +82,6 @@ class CudaStep:
             device,
             backbone.pixel_block,
         )
-        self.overlaps = True
-        self._beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.rounded = self._round_weights()
         self.loss = torch.zeros((), device=device)
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -198,10 +188,7 @@ class CudaStep:
         self.loss.copy_(loss.detach())
 
     def _update(self) -> None:
-        optimizer = self.state.optimizer
-        if isinstance(optimizer, FusedAdagrad) and optimizer.updated:
-            torch.cuda.current_stream(self.device).wait_stream(self._beside)
-        optimizer.step()
+        self.state.optimizer.step()
         if self.state.average is not None:
             self.state.average.update(self.backbone, self.buffer.average)
 
@@ -210,24 +197,12 @@ class CudaStep:
         optimizer, alone = self.state.optimizer, self.mean.alone
         if not isinstance(optimizer, FusedAdagrad) or not alone or self.dtype != torch.bfloat16:
             return {}
-        rounded = {
+        return {
             f"backbone.{name}.{one}": optimizer.round(parameter)
             for name, module in self.backbone.named_modules()
             if isinstance(module, (nn.Conv2d, nn.Linear))
             for one, parameter in module.named_parameters(recurse=False)
         }
-        for parameter, copy in optimizer.rounded.items():
-            if parameter.numel() >= _LARGE:
-                hook = functools.partial(_call, weakref.WeakMethod(self._update_beside), parameter)
-                copy.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-        return rounded
-
-    def _update_beside(self, parameter: Tensor) -> None:
-        """What needs the old weights was launched before their gradient."""
-        if self.overlaps and isinstance(self.state.optimizer, FusedAdagrad):
-            self._beside.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(self._beside):
-                self.state.optimizer.update(parameter)
 
     def _relations(self) -> tuple[Tensor | None, Tensor | None]:
         same_sequence, ignored = self.source.relates
@@ -251,13 +226,6 @@ class CudaStep:
             self.graphs_wanted = False
         else:
             self.graphs[n_cliques] = graph
-
-
-def _call(method: weakref.WeakMethod[Any], parameter: Tensor, _: Tensor) -> None:
-    """A hook that does not keep alive what it belongs to."""
-    found = method()
-    if found is not None:
-        found(parameter)
 
 
 class _Trained(nn.Module):

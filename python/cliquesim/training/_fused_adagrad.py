@@ -24,8 +24,6 @@ class FusedAdagrad(torch.optim.Optimizer):
     rounded
         By parameter, its weights in bfloat16, which the network reads in their place: their
         gradient is taken, and they follow the parameter.
-    updated
-        Parameters that `update` has seen and that the next `step` leaves out.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, eps: float) -> None:
@@ -34,7 +32,6 @@ class FusedAdagrad(torch.optim.Optimizer):
             for parameter in group["params"]:
                 self.state[parameter]["sum"] = torch.zeros_like(parameter)
         self.rounded: dict[Tensor, Tensor] = {}
-        self.updated: set[Tensor] = set()
 
     def round(self, parameter: Tensor) -> Tensor:
         """A copy in bfloat16 that follows the parameter from now on."""
@@ -53,34 +50,21 @@ class FusedAdagrad(torch.optim.Optimizer):
         super().zero_grad(set_to_none)
         for copy in self.rounded.values():
             copy.grad = None
-        self.updated.clear()
-
-    @torch.no_grad()
-    def update(self, parameter: Tensor) -> None:
-        """Take one parameter's gradient in before the others are there."""
-        for group in self.param_groups:
-            if any(parameter is one for one in group["params"]):
-                self._update(group, [parameter])
-        self.updated.add(parameter)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take the gradients in; those of parameters without one stay as they are."""
         assert closure is None
         for group in self.param_groups:
-            self._update(group, [one for one in group["params"] if one not in self.updated])
-        self.updated.clear()
-
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        tensors = []
-        for parameter in parameters:
-            copy = self.rounded.get(parameter)
-            gradient = parameter.grad if copy is None else copy.grad
-            if gradient is not None:
-                gradient = _laid_out_as(gradient, parameter)
-                sums = self.state[parameter]["sum"]
-                tensors.append((parameter, gradient, sums, copy, group["weight_decay"]))
-        _cuda_kernels.adagrad(tensors, group["lr"], group["eps"])
+            tensors = []
+            for parameter in group["params"]:
+                copy = self.rounded.get(parameter)
+                gradient = parameter.grad if copy is None else copy.grad
+                if gradient is not None:
+                    gradient = _laid_out_as(gradient, parameter)
+                    sums = self.state[parameter]["sum"]
+                    tensors.append((parameter, gradient, sums, copy, group["weight_decay"]))
+            _cuda_kernels.adagrad(tensors, group["lr"], group["eps"])
 
 
 def _laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
