@@ -109,6 +109,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "two rounds": {"max_rounds": 2, "agreement": 1.0},
     "two rounds, the last network alone": {"max_rounds": 2, "agreement": 1.0, "students": "last"},
     "three rounds": _THREE,
+    "four rounds": {"max_rounds": 4, "agreement": 1.0},
     "three rounds, random batches": {**_THREE, "batch_method": "random"},
     "three rounds, softmax": {**_THREE, "training.loss": "softmax"},
     "three rounds, softmax, lambda1 = 1": {**_THREE, "training.loss": "softmax", "lambda1": 1.0},
