@@ -83,6 +83,11 @@ FACTORS: dict[str, dict[str, Any]] = {
         "batch_method": "random",
     },
     "softmax over the batch, lambda1 = 1": {"training.loss": "softmax", "lambda1": 1.0},
+    "softmax over the batch, lambda1 = lambda2 = 1": {  # as the paper preset
+        "training.loss": "softmax",
+        "lambda1": 1.0,
+        "lambda2": 1.0,
+    },
     "softmax over all": {"training.loss": "softmax", "training.head": "global"},
     "softmax, label smoothing 0.1": {"training.loss": "softmax", "training.label_smoothing": 0.1},
     "temperature 0.07": {"training.temperature": 0.07},

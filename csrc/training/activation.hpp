@@ -65,9 +65,6 @@ struct Activation {
         if (!pools) return forward_runs();
         return count * height * std::int64_t{pieces(width, pixel_run)};
     }
-    CLIQUESIM_HOST_DEVICE std::int64_t pooled_pixels() const {
-        return count * pooled_height() * std::int64_t{pooled_width()};
-    }
     CLIQUESIM_HOST_DEVICE static std::int32_t pieces(std::int32_t length, std::int32_t piece) {
         return (length + piece - 1) / piece;
     }
@@ -442,7 +439,7 @@ CLIQUESIM_HOST_DEVICE Sent take_windows(const Activation& activation, const Lane
     return sent;
 }
 
-// The pixels of a row from x on, at most a run of them, with the windows that they lie in.
+// The pixels of a row from x on, at most a run of them, with what their windows send.
 template <bool around, typename T, typename Work>
 CLIQUESIM_HOST_DEVICE void for_pooled_pixels(const Activation& activation, const Lane<T>& dy,
                                              const Lane<std::uint8_t>& places, std::int64_t run,
