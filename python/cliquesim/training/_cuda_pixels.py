@@ -125,16 +125,17 @@ class NetworkInput:
         )
         self._means = empty(n, 4, dtype=torch.float32)
         self._size = size, size
-        self._block = 1 if isinstance(front_end, GradientFrontEnd) else block
-        side = -(-size // self._block)
-        channels = 3 * self._block**2
-        if self._block > 1:
-            channels += -channels % _CHANNELS
-        # Zeros, as what lies beyond the frame or its colours stays what it is.
-        self._out = empty(n, side, side, channels, dtype=dtype).zero_()
         self._images: Tensor | None = None
         if isinstance(front_end, GradientFrontEnd):
             self._images = empty(n, size, size, 3, dtype=torch.float32)
+            block = 1
+        self._block = block
+        side = -(-size // block)
+        channels = 3 * block**2
+        if block > 1:
+            channels += -channels % _CHANNELS
+        # Zeros, as what lies beyond the frame or its colours stays what it is.
+        self._out = empty(n, side, side, channels, dtype=dtype).zero_()
         self._batch: Tensor | None = None
         if not corpus.on_device:
             self._batch = empty(n, corpus.pixels.shape[1], dtype=torch.uint8)

@@ -82,6 +82,7 @@ class CudaStep:
             device,
             backbone.pixel_block,
         )
+        self._trained = _Trained(backbone)
         self.rounded = self._round_weights()
         self.loss = torch.zeros((), device=device)
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -174,7 +175,7 @@ class CudaStep:
         buffer = self.buffer
         images = self.input.make(buffer.changes)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            features = functional_call(_Trained(self.backbone), self.rounded, images)
+            features = functional_call(self._trained, self.rounded, images)
         loss = clique_loss(
             self.config,
             features.float(),
@@ -198,8 +199,8 @@ class CudaStep:
         if not isinstance(optimizer, FusedAdagrad) or not alone or self.dtype != torch.bfloat16:
             return {}
         return {
-            f"backbone.{name}.{one}": optimizer.round(parameter)
-            for name, module in self.backbone.named_modules()
+            f"{name}.{one}": optimizer.round(parameter)
+            for name, module in self._trained.named_modules()
             if isinstance(module, (nn.Conv2d, nn.Linear))
             for one, parameter in module.named_parameters(recurse=False)
         }

@@ -240,6 +240,9 @@ class AlexNet(nn.Module):
                 assert module.bias is not None
                 nn.init.constant_(module.bias, 0.0 if name in ("conv1", "conv3", "fc8") else 0.1)
 
+    def _is_in_blocks(self, x: Tensor) -> bool:
+        return x.shape[1] != self.conv1.in_channels
+
     def _convolved(self, x: Tensor) -> Tensor:
         """Maps (N, 256, 6, 6) after the last pooling."""
         for convolution in (self.conv1, self.conv2):
@@ -249,8 +252,7 @@ class AlexNet(nn.Module):
 
     def _convolved_by_group(self, x: Tensor) -> Tensor:
         """The same of frames or of their blocks, group by group, with few passes over a map."""
-        in_blocks = x.shape[1] != self.conv1.in_channels
-        first = convolution_of_blocks if in_blocks else F.conv2d
+        first = convolution_of_blocks if self._is_in_blocks(x) else F.conv2d
         maps = [first(x, self.conv1.weight, stride=4)]
         maps = self._normalised_and_pooled(maps, self.conv1.bias, 2)
         maps = convolution_of_groups(maps, self.conv2.weight, 2)
@@ -280,8 +282,7 @@ class AlexNet(nn.Module):
     def embed_seen(self, x: Tensor, layer: str | None = None) -> Tensor:
         """Features of what `seen_by_network` makes of images, or on a GPU of blocks of it."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        in_blocks = x.shape[1] != self.conv1.in_channels
-        by_group = x.is_cuda or in_blocks
+        by_group = x.is_cuda or self._is_in_blocks(x)
         x = (self._convolved_by_group(x) if by_group else self._convolved(x)).flatten(1)
         x = F.dropout(F.relu(self.fc6(x)), 0.5, self.training)
         if name == "fc6":
