@@ -88,6 +88,7 @@ FACTORS: dict[str, dict[str, Any]] = {
         "lambda1": 1.0,
         "lambda2": 1.0,
     },
+    "softmax over the batch, lambda1 = 4": {"training.loss": "softmax", "lambda1": 4.0},
     "softmax over all": {"training.loss": "softmax", "training.head": "global"},
     "softmax, label smoothing 0.1": {"training.loss": "softmax", "training.label_smoothing": 0.1},
     "temperature 0.07": {"training.temperature": 0.07},
@@ -118,6 +119,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "three rounds, random batches": {**_THREE, "batch_method": "random"},
     "three rounds, softmax": {**_THREE, "training.loss": "softmax"},
     "three rounds, softmax, lambda1 = 1": {**_THREE, "training.loss": "softmax", "lambda1": 1.0},
+    "three rounds, softmax, lambda1 = 4": {**_THREE, "training.loss": "softmax", "lambda1": 4.0},
     "three rounds, softmax, random batches": {
         **_THREE,
         "training.loss": "softmax",
@@ -289,7 +291,7 @@ def combine(
     seeds: Sequence[int],
     against: str,
 ) -> dict[str, Any]:
-    """A factor's AUC and gap for each method, radius and half of the anchors."""
+    """A factor's AUC and gap for each method and radius, of all anchors and of each half."""
     own = [found[name, seed] for seed in seeds]
     others = [found[against, seed] for seed in seeds]
     row: dict[str, Any] = {
@@ -298,7 +300,12 @@ def combine(
         "seconds": float(np.mean([one["seconds"] for one in own])),
         "of_seeds": [one["summary"] for one in own],
     }
-    for half, some in (("chosen by", ~own[0]["confirms"]), ("confirms", own[0]["confirms"])):
+    second = own[0]["confirms"]
+    for half, some in (
+        ("all", np.ones_like(second)),
+        ("chosen by", ~second),
+        ("confirms", second),
+    ):
         for method in METHODS:
             for place, p in enumerate(RADII):
                 mine = np.array([one[method][place][some] for one in own])

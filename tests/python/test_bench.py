@@ -153,7 +153,7 @@ def test_student(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out.json").read_text())
     reference, softmax, same = report["rows"]
     assert softmax["settings"] == {"training.loss": "softmax", "training.head": "global"}
-    for half in ("chosen by", "confirms"):
+    for half in ("all", "chosen by", "confirms"):
         one = softmax[f"{half}: learned, p = 1"]
         assert one["interval"][0] <= one["gap"] <= one["interval"][1]
         assert one["auc"] == pytest.approx(sum(one["of_seeds"]) / 2)
