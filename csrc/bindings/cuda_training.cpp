@@ -96,9 +96,9 @@ template <typename T>
 training::Channels<T> channels_at(const training::Activation& activation, const Parts& parts) {
     if (parts.size() != 1 && parts.size() != 2) throw py::value_error("one part or two");
     const auto count = static_cast<std::int32_t>(parts.size());
-    if (activation.octets() % count != 0)
+    if (activation.channels % (8 * count) != 0)
         throw py::value_error("two parts take a multiple of 16 channels");
-    return {{pointer<T>(parts.front()), pointer<T>(parts.back())}, activation.octets() / count};
+    return {{pointer<T>(parts.front()), pointer<T>(parts.back())}, activation.channels / count};
 }
 
 void activation(const ActivationShape& shape, const ActivationSteps& steps,
@@ -125,7 +125,8 @@ std::int64_t activation_gradient_blocks(const ActivationShape& shape,
 void activation_gradient(const ActivationShape& shape, const ActivationSteps& steps,
                          const std::array<float, 3>& norm, const Parts& x, std::uintptr_t bias,
                          const Parts& dy, std::uintptr_t places, const Parts& dx,
-                         std::uintptr_t bias_sums, bool bfloat16, int device,
+                         std::uintptr_t bias_sums, std::uintptr_t bias_gradient,
+                         bool bfloat16_bias_gradient, bool bfloat16, int device,
                          std::uintptr_t stream) {
     const auto one = make_activation(shape, steps, norm);
     const auto launch = [&](auto type) {
@@ -136,6 +137,11 @@ void activation_gradient(const ActivationShape& shape, const ActivationSteps& st
             channels_at<T>(one, dx),       pointer<float>(bias_sums)};
         const py::gil_scoped_release release;
         cuda::launch_activation_gradient(one, tensors, {device, stream});
+        if (bias_sums == 0) return;
+        const training::BiasTotal total{tensors.bias_sums, cuda::activation_gradient_blocks(one),
+                                        one.channels, pointer<void>(bias_gradient),
+                                        bfloat16_bias_gradient};
+        cuda::launch_bias_total(total, {device, stream});
     };
     bfloat16 ? launch(Bfloat16{}) : launch(float{});
 }
@@ -178,7 +184,8 @@ void register_cuda_training(py::module_& module) {
                py::arg("steps"));
     module.def("activation_gradient", &activation_gradient, py::arg("shape"), py::arg("steps"),
                py::arg("norm"), py::arg("x"), py::arg("bias"), py::arg("dy"), py::arg("places"),
-               py::arg("dx"), py::arg("bias_sums"), py::arg("bfloat16"), py::arg("device"),
+               py::arg("dx"), py::arg("bias_sums"), py::arg("bias_gradient"),
+               py::arg("bfloat16_bias_gradient"), py::arg("bfloat16"), py::arg("device"),
                py::arg("stream"));
     module.def("adagrad", &adagrad, py::arg("tensors"), py::arg("rate"), py::arg("epsilon"),
                py::arg("device"), py::arg("stream"));

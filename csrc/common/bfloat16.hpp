@@ -70,19 +70,16 @@ CLIQUESIM_HOST_DEVICE inline void spread_pair(std::uint32_t pair, float* out) {
     std::memcpy(out, bits, sizeof bits);
 }
 
-// `count` numbers as floats and back; a multiple of two.
-template <int count>
-CLIQUESIM_HOST_DEVICE void to_floats(const Bfloat16* values, float* out) {
-    std::uint32_t pairs[count / 2];
-    std::memcpy(pairs, values, sizeof pairs);
-    for (int i = 0; i < count / 2; ++i) spread_pair(pairs[i], out + 2 * i);
+// `count` numbers T, read as words, as floats; a multiple of two.
+template <typename T, int count>
+CLIQUESIM_HOST_DEVICE void to_floats(const std::uint32_t* words, float* out) {
+    if constexpr (sizeof(T) == sizeof(float))
+        std::memcpy(out, words, count * sizeof(float));
+    else
+        for (int i = 0; i < count / 2; ++i) spread_pair(words[i], out + 2 * i);
 }
 
-template <int count>
-CLIQUESIM_HOST_DEVICE void to_floats(const float* values, float* out) {
-    for (int i = 0; i < count; ++i) out[i] = values[i];
-}
-
+// And back, `count` floats.
 template <int count>
 CLIQUESIM_HOST_DEVICE void from_floats(const float* values, Bfloat16* out) {
     std::uint32_t pairs[count / 2];

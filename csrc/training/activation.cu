@@ -17,50 +17,67 @@ using training::Norm;
 
 constexpr std::int64_t most_blocks = 1 << 20;
 
-template <Norm norm, bool pools, typename T>
+template <Norm norm, bool pools, int wide, typename T>
 __global__ void __launch_bounds__(activation_threads)
     activation_kernel(Activation activation, ActivationForward<T> tensors) {
-    const auto thread = static_cast<std::int32_t>(threadIdx.x);
-    const std::int32_t octets = activation.octets(), runs = activation.block_runs();
-    if (thread / octets >= runs) return;
-    training::activate_thread<norm, pools>(activation, tensors,
-                                           std::int64_t{blockIdx.x} * runs + thread / octets,
-                                           std::int64_t{gridDim.x} * runs, thread % octets);
+    training::activate_lanes<norm, pools, wide>(
+        activation, tensors, blockIdx.x, gridDim.x,
+        activation.lanes_of(static_cast<std::int32_t>(threadIdx.x)));
 }
 
-template <Norm norm, bool pools, typename T>
-__global__ void __launch_bounds__(activation_threads, 2)
+// Of a multiprocessor, as registers allow with hardly a spill.
+constexpr int gradient_blocks(int wide) {
+    return wide == 8 ? 3 : 2;
+}
+
+template <Norm norm, bool pools, int wide, typename T>
+__global__ void __launch_bounds__(activation_threads, gradient_blocks(wide))
     activation_gradient_kernel(Activation activation, ActivationBackward<T> tensors) {
-    __shared__ training::BiasBuffer buffer;
-    const auto thread = static_cast<int>(threadIdx.x);
-    training::gradient_thread<norm, pools>(activation, tensors, blockIdx.x, gridDim.x, thread,
-                                           buffer);
+    __shared__ training::BiasBuffer<wide> buffer;
+    const auto thread = static_cast<std::int32_t>(threadIdx.x);
+    training::gradient_lanes<norm, pools>(activation, tensors, blockIdx.x, gridDim.x,
+                                          activation.lanes_of(thread), buffer);
     if (tensors.bias_sums == nullptr) return;
     __syncthreads();
     training::add_bias_sums(activation, blockIdx.x, thread, buffer, tensors.bias_sums);
 }
 
+__global__ void __launch_bounds__(training::total_threads)
+    bias_total_kernel(training::BiasTotal total) {
+    __shared__ training::TotalBuffer buffer;
+    const auto block = static_cast<std::int32_t>(blockIdx.x);
+    const auto thread = static_cast<int>(threadIdx.x);
+    training::add_rows(total, block, thread, buffer);
+    __syncthreads();
+    training::write_total(total, block, thread, buffer);
+}
+
 void check_channels(const Activation& activation) {
-    require(activation.channels > 0 && activation.channels % 8 == 0 &&
-                activation.channels <= training::activation_channels,
-            "device='cuda' takes a multiple of 8 channels, at most " +
-                std::to_string(training::activation_channels));
+    require(activation.fits(), "device='cuda' takes a multiple of 8 channels, at most " +
+                                   std::to_string(8 * activation.together()));
     require(activation.rectifies || !activation.pools, "pooling takes what is rectified");
 }
 
-// Calls `launch` with two constants: which norm, and whether to pool.
+template <int wide>
+using Wide = std::integral_constant<int, wide>;
+
+// Calls `launch` with three constants: which norm, whether to pool, and a lane's channels.
 template <typename Launch>
 void choose(const Activation& activation, Launch&& launch) {
-    const auto with = [&](auto norm) {
-        activation.pools ? launch(norm, std::true_type{}) : launch(norm, std::false_type{});
+    const auto with = [&](auto norm, auto wide) {
+        activation.pools ? launch(norm, std::true_type{}, wide)
+                         : launch(norm, std::false_type{}, wide);
+    };
+    const auto normalised = [&](auto norm) {
+        activation.lane_channels() == 12 ? with(norm, Wide<12>{}) : with(norm, Wide<8>{});
     };
     switch (activation.norm()) {
         case Norm::none:
-            return with(std::integral_constant<Norm, Norm::none>{});
+            return with(std::integral_constant<Norm, Norm::none>{}, Wide<8>{});
         case Norm::three_quarters:
-            return with(std::integral_constant<Norm, Norm::three_quarters>{});
+            return normalised(std::integral_constant<Norm, Norm::three_quarters>{});
         case Norm::any:
-            return with(std::integral_constant<Norm, Norm::any>{});
+            return normalised(std::integral_constant<Norm, Norm::any>{});
     }
 }
 
@@ -83,8 +100,8 @@ void launch_activation(const Activation& activation, const ActivationForward<T>&
     if (blocks == 0) return;
     const DeviceGuard guard(place.device);
     const auto stream = reinterpret_cast<cudaStream_t>(place.stream);
-    choose(activation, [&](auto norm, auto pools) {
-        activation_kernel<norm.value, pools.value>
+    choose(activation, [&](auto norm, auto pools, auto wide) {
+        activation_kernel<norm.value, pools.value, wide.value>
             <<<blocks, activation_threads, 0, stream>>>(activation, tensors);
     });
     check(cudaGetLastError(), "activation");
@@ -97,11 +114,19 @@ void launch_activation_gradient(const Activation& activation, const ActivationBa
     if (blocks == 0) return;
     const DeviceGuard guard(place.device);
     const auto stream = reinterpret_cast<cudaStream_t>(place.stream);
-    choose(activation, [&](auto norm, auto pools) {
-        activation_gradient_kernel<norm.value, pools.value>
+    choose(activation, [&](auto norm, auto pools, auto wide) {
+        activation_gradient_kernel<norm.value, pools.value, wide.value>
             <<<blocks, activation_threads, 0, stream>>>(activation, tensors);
     });
     check(cudaGetLastError(), "activation, gradient");
+}
+
+void launch_bias_total(const training::BiasTotal& total, const Place& place) {
+    if (total.channels == 0) return;
+    const DeviceGuard guard(place.device);
+    bias_total_kernel<<<static_cast<unsigned>(total.blocks()), training::total_threads, 0,
+                        reinterpret_cast<cudaStream_t>(place.stream)>>>(total);
+    check(cudaGetLastError(), "gradient of a bias");
 }
 
 #define CLIQUESIM_INSTANTIATE(T)                                                                   \

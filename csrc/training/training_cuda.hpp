@@ -5,7 +5,8 @@
 
 #include <cstdint>
 
-#include "training/activation.hpp"
+#include "training/activation_forward.hpp"
+#include "training/activation_gradient.hpp"
 #include "training/adagrad.hpp"
 #include "training/augment_grid.hpp"
 #include "training/gradient_tile.hpp"
@@ -37,6 +38,9 @@ std::int64_t activation_gradient_blocks(const training::Activation& activation);
 template <typename T>
 void launch_activation_gradient(const training::Activation& activation,
                                 const training::ActivationBackward<T>& tensors, const Place& place);
+
+// Adds those rows up.
+void launch_bias_total(const training::BiasTotal& total, const Place& place);
 
 void launch_adagrad(const training::AdagradLaunch& launch, const Place& place);
 

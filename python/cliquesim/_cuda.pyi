@@ -204,7 +204,9 @@ def activation_gradient(
     dy: list[int],
     places: int,
     dx: list[int],
-    bias_sums: int,  # float32, blocks x channels; 0 without a bias
+    bias_sums: int,  # float32, blocks x channels, to work in; 0 without a bias
+    bias_gradient: int,
+    bfloat16_bias_gradient: bool,
     bfloat16: bool,
     device: int,
     stream: int,

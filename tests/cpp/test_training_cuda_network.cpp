@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "grid_on_host.hpp"
-#include "training/activation.hpp"
+#include "training/activation_forward.hpp"
+#include "training/activation_gradient.hpp"
 #include "training/adagrad.hpp"
 
 using namespace cliquesim;
@@ -56,7 +57,7 @@ template <typename T>
 struct Tensors {
     std::vector<Piece<T>> x, bias, y, dy, dx;
     std::vector<Piece<std::uint8_t>> places;
-    std::vector<float> bias_sums;
+    std::vector<float> bias_gradient;
 };
 
 std::int64_t outputs(const Activation& one) {
@@ -83,33 +84,55 @@ struct Parts {
                 if (!part.empty()) all.insert(all.end(), &part[i], &part[i] + octets);
         return all;
     }
-    training::Channels<T> channels() { return {{start_of(parts[0]), start_of(parts[1])}, octets}; }
+    training::Channels<T> channels() {
+        return {{start_of(parts[0]), start_of(parts[1])}, 8 * octets};
+    }
     training::Channels<const T> read_only() {
-        return {{start_of(parts[0]), start_of(parts[1])}, octets};
+        return {{start_of(parts[0]), start_of(parts[1])}, 8 * octets};
     }
 };
 
-template <training::Norm norm, bool pools, typename T>
+// Of each run of a block one thread, which does all lanes' work; and one of idle lanes.
+template <typename Phase>
+void every_lanes(const Activation& one, Phase&& phase) {
+    std::vector<bool> seen(size_of(one.block_runs()));
+    bool idle = false;
+    every_thread(training::activation_threads, [&](int thread) {
+        const training::RunLanes mine = one.lanes_of(thread);
+        if (mine.lanes.active && mine.lanes.own == 0) {
+            REQUIRE(mine.lanes.first == thread);
+            REQUIRE(one.first_thread(mine.run) == thread);
+            seen[size_of(mine.run)] = true;
+        } else if (mine.lanes.active || idle) {
+            return;
+        } else {
+            idle = true;
+        }
+        phase(mine);
+    });
+    REQUIRE(std::find(seen.begin(), seen.end(), false) == seen.end());
+}
+
+template <training::Norm norm, bool pools, int wide, typename T>
 void run_blocks(const Activation& one, Tensors<T>& tensors, std::int64_t blocks, bool halves) {
-    const std::int32_t runs = one.block_runs(), octets = one.octets();
+    const std::int32_t octets = one.channels / 8;
     Parts<T> x(tensors.x, octets, !halves && octets % 2 == 0), dx(tensors.dx, octets, halves);
     Parts<T> y(tensors.y, octets, halves), dy(tensors.dy, octets, halves);
     const training::ActivationForward<T> forward{x.read_only(), start_of(tensors.bias),
                                                  y.channels(), start_of(tensors.places)};
     for (std::int64_t block = 0; block < blocks; ++block)
-        every_thread(runs * octets, [&](int t) {
-            training::activate_thread<norm, pools>(one, forward, block * runs + t / octets,
-                                                   blocks * runs, t % octets);
+        every_lanes(one, [&](const training::RunLanes& mine) {
+            training::activate_lanes<norm, pools, wide>(one, forward, block, blocks, mine);
         });
-    tensors.bias_sums.resize(size_of(blocks * one.channels));
+    std::vector<float> sums(size_of(blocks * one.channels));
     const training::ActivationBackward<T> backward{x.read_only(),  start_of(tensors.bias),
                                                    dy.read_only(), start_of(tensors.places),
-                                                   dx.channels(),  tensors.bias_sums.data()};
-    const auto buffer = std::make_unique<training::BiasBuffer>();
+                                                   dx.channels(),  sums.data()};
+    const auto buffer = std::make_unique<training::BiasBuffer<wide>>();
     for (std::int64_t block = 0; block < blocks; ++block) {
         std::memset(static_cast<void*>(buffer.get()), 0xFF, sizeof *buffer);
-        every_thread(training::activation_threads, [&](int t) {
-            training::gradient_thread<norm, pools>(one, backward, block, blocks, t, *buffer);
+        every_lanes(one, [&](const training::RunLanes& mine) {
+            training::gradient_lanes<norm, pools>(one, backward, block, blocks, mine, *buffer);
         });
         every_thread(training::activation_threads, [&](int t) {
             training::add_bias_sums(one, block, t, *buffer, backward.bias_sums);
@@ -117,12 +140,33 @@ void run_blocks(const Activation& one, Tensors<T>& tensors, std::int64_t blocks,
     }
     tensors.y = y.joined();
     tensors.dx = dx.joined();
+    tensors.bias_gradient.resize(size_of(one.channels));
+    std::vector<Bfloat16> rounded(size_of(one.channels));
+    for (const bool rounds : {false, true}) {
+        void* gradient = tensors.bias_gradient.data();
+        if (rounds) gradient = rounded.data();
+        const training::BiasTotal total{sums.data(), blocks, one.channels, gradient, rounds};
+        const auto totals = std::make_unique<training::TotalBuffer>();
+        for (std::int32_t block = 0; block < total.blocks(); ++block) {
+            every_thread(training::total_threads,
+                         [&](int t) { training::add_rows(total, block, t, *totals); });
+            every_thread(training::total_threads,
+                         [&](int t) { training::write_total(total, block, t, *totals); });
+        }
+    }
+    for (std::size_t c = 0; c < rounded.size(); ++c)
+        REQUIRE(rounded[c].bits == from_float<Bfloat16>(tensors.bias_gradient[c]).bits);
 }
 
 template <training::Norm norm, typename T>
 void run_norm(const Activation& one, Tensors<T>& tensors, std::int64_t blocks, bool halves) {
-    one.pools ? run_blocks<norm, true>(one, tensors, blocks, halves)
-              : run_blocks<norm, false>(one, tensors, blocks, halves);
+    const auto with = [&](auto pools) {
+        if constexpr (norm != training::Norm::none)
+            if (one.lane_channels() == 12)
+                return run_blocks<norm, pools.value, 12>(one, tensors, blocks, halves);
+        run_blocks<norm, pools.value, 8>(one, tensors, blocks, halves);
+    };
+    one.pools ? with(std::true_type{}) : with(std::false_type{});
 }
 
 template <typename T>
@@ -137,7 +181,7 @@ Tensors<T> run(const Activation& one, bool biased, std::int64_t blocks) {
                        {}};
     if (biased) tensors.bias = random_pieces<T>(one.channels, 3);
     if (one.pools) tensors.places.resize(size_of(outputs(one) / 8));
-    const bool halves = one.octets() % 4 == 0;
+    const bool halves = one.channels % 32 == 0;
     switch (one.norm()) {
         case training::Norm::none:
             run_norm<training::Norm::none>(one, tensors, blocks, halves);
@@ -236,9 +280,7 @@ void compare(const Activation& one, bool biased, double tolerance, std::int64_t 
         }
     }
     for (int c = 0; c < channels; ++c) {
-        double sum = 0;
-        for (std::int64_t block = 0; block < blocks; ++block)
-            sum += static_cast<double>(tensors.bias_sums[size_of(block * channels + c)]);
+        const auto sum = static_cast<double>(tensors.bias_gradient[size_of(c)]);
         worst_bias = worse(worst_bias, std::abs(sum - of_bias[size_of(c)]));
     }
     INFO(one.count, " x ", one.height, " x ", one.width, " x ", channels, ", ", one.normalises,
@@ -262,13 +304,35 @@ TEST_CASE("the CUDA kernels after a convolution, run thread by thread, equal the
             compare<float>(one(2, 6, 20, 24), true, 1e-4);
             compare<float>(one(1, 5, 37, 8), false, 1e-4);
             compare<float>(one(3, 3, 3, 16), true, 1e-4, 1);
-            compare<float>(one(1, 3, 4, 264, pools), true, 1e-4);
+            compare<float>(one(1, 3, 4, normalises ? 256 : 264, pools), true, 1e-4);
+            compare<float>(one(1, 5, 6, 96), true, 1e-4);
+            compare<float>(one(2, 3, 5, 40), true, 1e-4);  // lanes that are idle
             compare<float>(one(2, 6, 19, 32), true, 1e-4);
             compare<float>(one(2, 5, 19, 16, true, 0.6F), true, 1e-4);
             compare<float>(one(1, 2, 9, 8), true, 1e-4, 1);  // no window
-            compare<float>(one(1, 3, 3, training::activation_channels), true, 1e-4, 2);
+            compare<float>(one(1, 3, 3, normalises ? 192 : 2048), true, 1e-4, 2);
             compare<Bfloat16>(one(2, 7, 21, 96), true, 0.3);  // of numbers up to 100
         }
+}
+
+TEST_CASE("channels are shared out over the lanes of a warp, without normalisation of a block") {
+    const auto one = [](std::int32_t channels, bool normalises = true) {
+        return Activation{1, 4, 4, channels, true, normalises, true, 0.1F, 0.75F, 1};
+    };
+    CHECK(one(96).lane_channels() == 12);
+    CHECK(one(96).block_runs() == 32);
+    CHECK(one(256).lane_channels() == 8);
+    CHECK(one(256).block_runs() == 8);
+    CHECK(one(40).block_runs() == 48);
+    CHECK(one(40, false).block_runs() == 51);
+    CHECK(one(384, false).block_runs() == 5);
+    CHECK(one(256).fits());
+    CHECK(one(384).fits());
+    CHECK_FALSE(one(264).fits());
+    CHECK(one(2048, false).fits());
+    CHECK_FALSE(one(2056, false).fits());
+    CHECK_FALSE(one(12).fits());
+    CHECK_FALSE(one(0).fits());
 }
 
 TEST_CASE("the CUDA kernel of AdaGrad equals the formula, whatever the tensors' number and place") {

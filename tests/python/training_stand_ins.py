@@ -108,13 +108,13 @@ def activation(x, bias, steps):
     return list(y.chunk(steps.parts, 1)), places.to(torch.uint8)
 
 
-def activation_gradient(x, bias, dy, places, steps):
+def activation_gradient(x, bias, dy, places, steps, bias_dtype):
     leaves = [part.detach().requires_grad_() for part in x]
     added = [] if bias is None else [bias.detach().requires_grad_()]
     with torch.enable_grad():
         y = activate_by_torch(leaves, added[0] if added else None, steps)
     found = torch.autograd.grad(y, [*leaves, *added], dy)
-    return list(found[: len(x)]), found[-1].float() if added else None
+    return list(found[: len(x)]), found[-1].to(bias_dtype) if added else None
 
 
 class Stream:

@@ -15,6 +15,8 @@ from cliquesim.training import _cuda_kernels
 
 LRN_SIZE = 5
 POOL_SIDE, POOL_STEP = 3, 2
+# Of the kernels: eight channels for each thread of a block, of a warp where they are normalised.
+_MOST_CHANNELS, _MOST_NORMALISED = 2048, 256
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,15 @@ def activate(x: Sequence[Tensor], bias: Tensor | None, steps: ActivationSteps) -
     """x (N, C, H, W) with `bias` (C,) added, and then what `steps` says.
 
     The channels of x come in one tensor or in two of equal size. On a GPU all of it is one kernel
-    each way, channels last, in float32 and bfloat16 for parts of a multiple of eight channels.
+    each way, channels last, in float32 and bfloat16 for parts of a multiple of eight channels, at
+    most 2,048 in all (256 normalised).
     """
     channels, parts = sum(part.shape[1] for part in x), max(len(x), steps.parts)
     if (
         x[0].is_cuda
         and x[0].dtype in (torch.float32, torch.bfloat16)
         and channels % (8 * parts) == 0
+        and channels <= (_MOST_CHANNELS if steps.norm is None else _MOST_NORMALISED)
         and importlib.util.find_spec("cliquesim._cuda") is not None
     ):
         return list(Activation.apply(bias, steps, *x))  # type: ignore[no-untyped-call]
@@ -102,5 +106,7 @@ class Activation(torch.autograd.Function):
         dy = [
             part.to(x[0].dtype).contiguous(memory_format=torch.channels_last) for part in gradients
         ]
-        dx, sums = _cuda_kernels.activation_gradient(x, added, dy, places, ctx.steps)
-        return None if sums is None else sums.to(ctx.bias_dtype), None, *dx
+        dx, of_bias = _cuda_kernels.activation_gradient(
+            x, added, dy, places, ctx.steps, ctx.bias_dtype
+        )
+        return of_bias, None, *dx

@@ -173,15 +173,17 @@ def activation_gradient(
     dy: Sequence[Tensor],
     places: Tensor | None,
     steps: ActivationSteps,
+    bias_dtype: torch.dtype | None,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """dx and, if there is a bias, its gradient in float32."""
+    """dx and, if there is a bias, its gradient in `bias_dtype`, float32 or bfloat16."""
     from cliquesim import _cuda
 
     shape, flags, norm = _described(x, steps)
-    dx, sums = [torch.empty_like(part) for part in x], None
+    dx, sums, total = [torch.empty_like(part) for part in x], None, None
     if bias is not None:
         blocks = _cuda.activation_gradient_blocks(shape, flags)
         sums = torch.empty((blocks, len(bias)), dtype=torch.float32, device=bias.device)
+        total = torch.empty_like(bias, dtype=bias_dtype)
     _cuda.activation_gradient(
         shape,
         flags,
@@ -192,10 +194,12 @@ def activation_gradient(
         _address(places),
         [part.data_ptr() for part in dx],
         _address(sums),
+        _address(total),
+        bias_dtype == torch.bfloat16,
         x[0].dtype == torch.bfloat16,
         *_at(x[0]),
     )
-    return dx, None if sums is None else sums.sum(0)
+    return dx, total
 
 
 def _described(
