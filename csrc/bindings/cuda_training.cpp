@@ -26,10 +26,10 @@ const training::FrameChange* changes_at(std::uintptr_t address) {
 
 void gather(std::uintptr_t corpus, std::int64_t stride, std::uintptr_t changes, std::int64_t count,
             std::uintptr_t out, int device, std::uintptr_t stream) {
-    using Piece = Four<std::uint32_t>;
-    const training::GatherGrid grid{pointer<const Piece>(corpus),
-                                    stride / static_cast<std::int64_t>(sizeof(Piece)),
-                                    changes_at(changes), count, pointer<Piece>(out)};
+    using Words = Four<std::uint32_t>;
+    const training::GatherGrid grid{pointer<const Words>(corpus),
+                                    stride / static_cast<std::int64_t>(sizeof(Words)),
+                                    changes_at(changes), count, pointer<Words>(out)};
     const py::gil_scoped_release release;
     cuda::launch_gather(grid, {device, stream});
 }

@@ -1,6 +1,7 @@
-// bfloat16 as its bits, and numbers in fours, for code that CUDA and the host compile.
+// bfloat16 as its bits, and numbers in pieces, for code that CUDA and the host compile.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -13,10 +14,18 @@ struct Bfloat16 {
 };
 
 // What a thread reads or writes at once.
-template <typename T>
-struct alignas(4 * sizeof(T)) Four {
-    T values[4];
+CLIQUESIM_HOST_DEVICE constexpr std::size_t piece_alignment(std::size_t bytes) {
+    const std::size_t power = bytes & (~bytes + 1);
+    return power < 16 ? power : 16;
+}
+
+template <typename T, int count>
+struct alignas(piece_alignment(count * sizeof(T))) Piece {
+    T values[count];
 };
+
+template <typename T>
+using Four = Piece<T, 4>;
 
 CLIQUESIM_HOST_DEVICE inline float to_float(float value) {
     return value;

@@ -129,17 +129,6 @@ struct Channels {
     }
 };
 
-// What is read or written at once.
-CLIQUESIM_HOST_DEVICE constexpr std::size_t piece_alignment(std::size_t bytes) {
-    const std::size_t power = bytes & (~bytes + 1);
-    return power < 16 ? power : 16;
-}
-
-template <typename T, int count>
-struct alignas(piece_alignment(count * sizeof(T))) Piece {
-    T values[count];
-};
-
 template <int count, typename T>
 CLIQUESIM_HOST_DEVICE Numbers<count> load_numbers(bool active, const T* source) {
     using Words = Piece<std::uint32_t, count * sizeof(T) / sizeof(std::uint32_t)>;

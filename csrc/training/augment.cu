@@ -30,11 +30,12 @@ __global__ void __launch_bounds__(training::mean_threads) mean_kernel(training::
     }
 }
 
-template <typename T>
+template <bool replaces, typename T>
 __global__ void __launch_bounds__(block_threads)
     augment_kernel(training::AugmentGrid grid, T* out) {
-    training::augment_thread(grid, out, blockIdx.y, gridDim.y,
-                             blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
+    training::augment_thread<replaces>(grid, out, blockIdx.y, gridDim.y,
+                                       blockIdx.x * blockDim.x + threadIdx.x,
+                                       gridDim.x * blockDim.x);
 }
 
 __global__ void __launch_bounds__(block_threads) gather_kernel(training::GatherGrid grid) {
@@ -63,13 +64,21 @@ template <typename T>
 void launch_augment(const training::AugmentGrid& grid, T* out, const Place& place) {
     require(std::int64_t{grid.height} * grid.width < (std::int64_t{1} << 29),
             "frames are too large");
+    require(grid.stride >= std::int64_t{3} * grid.height * grid.width + training::frame_padding &&
+                grid.stride % 4 == 0,
+            "rows of frames are too short");
     if (grid.count == 0 || grid.pixels() == 0) return;
     const DeviceGuard guard(place.device);
     const auto stream = reinterpret_cast<cudaStream_t>(place.stream);
     if (grid.recolours) launch_means<false>(grid, stream);
     if (grid.erases) launch_means<true>(grid, stream);
-    const std::int64_t threads = (grid.pixels() + thread_pixels - 1) / thread_pixels;
-    augment_kernel<<<blocks_for(threads, grid.count), block_threads, 0, stream>>>(grid, out);
+    const std::int64_t pieces = std::int64_t{grid.height} * grid.row_pieces();
+    const std::int64_t each = grid.row_pieces() == grid.width ? thread_pixels : 1;
+    const dim3 blocks = blocks_for((pieces + each - 1) / each, grid.count);
+    if (grid.replaces())
+        augment_kernel<true><<<blocks, block_threads, 0, stream>>>(grid, out);
+    else
+        augment_kernel<false><<<blocks, block_threads, 0, stream>>>(grid, out);
     check(cudaGetLastError(), "augmentation");
 }
 

@@ -14,9 +14,11 @@
 
 namespace cliquesim::training {
 
+inline constexpr std::int32_t piece_side = 4;  // of squares whose rows are written at once
+
 // Device pointers on the device, host pointers in the test.
 struct AugmentGrid {
-    const std::uint8_t* corpus;  // height x width x 3 bytes every `stride`
+    const std::uint8_t* corpus;  // height x width x 3 bytes and `frame_padding` every `stride`
     std::int64_t stride;
     bool gathered;  // the corpus is the batch itself, in its order
     const FrameChange* changes;
@@ -39,6 +41,11 @@ struct AugmentGrid {
         return {corpus + position * stride, height, width};
     }
     CLIQUESIM_HOST_DEVICE std::int32_t pixels() const { return height * width; }
+    CLIQUESIM_HOST_DEVICE bool replaces() const { return covers || erases; }
+    // Of what a thread writes together.
+    CLIQUESIM_HOST_DEVICE std::int32_t row_pieces() const {
+        return block == piece_side ? (width + block - 1) / block : width;
+    }
     // Where a pixel is written; `known` is `block`, or 0.
     template <std::int32_t known>
     CLIQUESIM_HOST_DEVICE std::int64_t place(std::int64_t index, std::int32_t y,
@@ -158,42 +165,67 @@ CLIQUESIM_HOST_DEVICE void write_means(const AugmentGrid& grid, std::int64_t ind
 
 // --- pixels ---
 
-// One thread: every frame_step-th frame from first_frame on, likewise for the pixels; 3 numbers to
-// the place of each. `block` is the grid's, as a constant where it is known.
-template <std::int32_t block, typename T>
+// What is written of a pixel.
+template <bool replaces>
+CLIQUESIM_HOST_DEVICE Rgb written_pixel(const AugmentGrid& grid, std::int64_t index,
+                                        const FrameChange& change, std::int32_t y, std::int32_t x) {
+    const float across = pixel_centre(x, grid.width), down = pixel_centre(y, grid.height);
+    Rgb pixel{};
+    if (!replaces) {
+        pixel = coloured_pixel(grid, index, change, y, x);
+    } else if (grid.erases && is_erased(change.erase, across, down)) {
+        for (int c = 0; c < 3; ++c) pixel.values[c] = grid.erase_means[3 * index + c];
+    } else {
+        pixel = covered_pixel(grid, index, change, y, x);
+    }
+    float weight = grid.scale;
+    if (grid.fades) weight *= fading(change.extent[0], across) * fading(change.extent[1], down);
+    for (float& value : pixel.values) value = (value - grid.mean) * weight;
+    return pixel;
+}
+
+// One thread: every frame_step-th frame from first_frame on, likewise for pieces of rows, each a
+// square's part of a row. `replaces`: pixels may be covered or erased. `block` is the grid's, as a
+// constant where it is known.
+template <std::int32_t block, bool replaces, typename T>
 CLIQUESIM_HOST_DEVICE void augment_frames(const AugmentGrid& grid, T* out, std::int64_t first_frame,
-                                          std::int64_t frame_step, std::uint32_t first_pixel,
-                                          std::uint32_t pixel_step) {
+                                          std::int64_t frame_step, std::uint32_t first_piece,
+                                          std::uint32_t piece_step) {
+    constexpr std::int32_t side = block > 1 ? block : 1;
     for (std::int64_t index = first_frame; index < grid.count; index += frame_step) {
         const FrameChange change = grid.changes[index];
-        for (PixelWalk at(first_pixel, pixel_step, grid.width); at.y < grid.height; at.advance()) {
-            const float across = pixel_centre(at.x, grid.width);
-            const float down = pixel_centre(at.y, grid.height);
-            const bool erased = grid.erases && is_erased(change.erase, across, down);
-            Rgb pixel{};
-            if (!erased) pixel = covered_pixel(grid, index, change, at.y, at.x);
-            const float weight =
-                grid.fades ? fading(change.extent[0], across) * fading(change.extent[1], down)
-                           : 1.0F;
-            T* written = out + grid.place<block>(index, at.y, at.x);
-            for (int c = 0; c < 3; ++c) {
-                const float value = erased ? grid.erase_means[3 * index + c] : pixel.values[c];
-                written[c] = from_float<T>((value - grid.mean) * grid.scale * weight);
+        for (PixelWalk at(first_piece, piece_step, grid.row_pieces()); at.y < grid.height;
+             at.advance()) {
+            const std::int32_t x = side * at.x;
+            T* const written = out + grid.place<block>(index, at.y, x);
+            Piece<T, 3 * side> values{};
+            for (int i = 0; i < side; ++i) {
+                const std::int32_t column = x + i < grid.width ? x + i : grid.width - 1;
+                const Rgb pixel = written_pixel<replaces>(grid, index, change, at.y, column);
+                for (int c = 0; c < 3; ++c)
+                    values.values[3 * i + c] = from_float<T>(pixel.values[c]);
             }
+            if (side > 1 && x + side <= grid.width && grid.pitch % side == 0) {
+                *reinterpret_cast<Piece<T, 3 * side>*>(written) = values;
+                continue;
+            }
+            for (int i = 0; i < 3 * side; ++i)
+                if (3 * x + i < 3 * grid.width) written[i] = values.values[i];
         }
     }
 }
 
-template <typename T>
+template <bool replaces, typename T>
 CLIQUESIM_HOST_DEVICE void augment_thread(const AugmentGrid& grid, T* out, std::int64_t first_frame,
-                                          std::int64_t frame_step, std::uint32_t first_pixel,
-                                          std::uint32_t pixel_step) {
-    if (grid.block == 4)
-        augment_frames<4>(grid, out, first_frame, frame_step, first_pixel, pixel_step);
+                                          std::int64_t frame_step, std::uint32_t first_piece,
+                                          std::uint32_t piece_step) {
+    if (grid.block == piece_side)
+        augment_frames<piece_side, replaces>(grid, out, first_frame, frame_step, first_piece,
+                                             piece_step);
     else if (grid.block == 1)
-        augment_frames<1>(grid, out, first_frame, frame_step, first_pixel, pixel_step);
+        augment_frames<1, replaces>(grid, out, first_frame, frame_step, first_piece, piece_step);
     else
-        augment_frames<0>(grid, out, first_frame, frame_step, first_pixel, pixel_step);
+        augment_frames<0, replaces>(grid, out, first_frame, frame_step, first_piece, piece_step);
 }
 
 // --- frames of a corpus in pinned host memory ---

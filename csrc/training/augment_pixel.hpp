@@ -40,14 +40,51 @@ CLIQUESIM_HOST_DEVICE inline float pixel_centre(std::int32_t i, std::int32_t cou
     return (static_cast<float>(i) + 0.5F) * (2.0F / static_cast<float>(count)) - 1.0F;
 }
 
+// Behind a frame lie this many bytes that may be read.
+inline constexpr std::int64_t frame_padding = 9;
+
 struct FrameView {
-    const std::uint8_t* pixels;  // height x width x 3
+    const std::uint8_t* pixels;  // height x width x 3, aligned to words on the device
     std::int32_t height, width;
 
     CLIQUESIM_HOST_DEVICE float at(std::int32_t y, std::int32_t x, int channel) const {
         return static_cast<float>(pixels[(y * width + x) * 3 + channel]);
     }
 };
+
+// Byte `place` of a word.
+CLIQUESIM_HOST_DEVICE inline float byte_of(std::uint32_t word, unsigned place) {
+#if defined(__CUDA_ARCH__)
+    // Conversions are slow: the byte becomes the last of 2^23.
+    return __uint_as_float(__byte_perm(word, 0x4B000000U, 0x7440U + place)) - 8388608.0F;
+#else
+    return static_cast<float>(word >> 8U * place & 0xFFU);
+#endif
+}
+
+// A pixel and the one behind it; behind the last of a row are other bytes.
+struct PixelPair {
+    float left[3], right[3];
+};
+
+CLIQUESIM_HOST_DEVICE inline PixelPair pixel_pair(const FrameView& frame, std::int32_t y,
+                                                  std::int32_t x) {
+    const auto first = static_cast<std::uint32_t>((y * frame.width + x) * 3);
+#if defined(__CUDA_ARCH__)
+    // Six bytes out of three words.
+    const auto* words = reinterpret_cast<const std::uint32_t*>(frame.pixels) + first / 4;
+    const std::uint32_t shift = first % 4 * 8, middle = words[1];
+    const std::uint32_t four = __funnelshift_r(words[0], middle, shift);
+    const std::uint32_t two = __funnelshift_r(middle, words[2], shift);
+#else
+    const std::uint8_t* bytes = frame.pixels + first;
+    const std::uint32_t four = bytes[0] | std::uint32_t{bytes[1]} << 8U |
+                               std::uint32_t{bytes[2]} << 16U | std::uint32_t{bytes[3]} << 24U;
+    const std::uint32_t two = bytes[4] | std::uint32_t{bytes[5]} << 8U;
+#endif
+    return {{byte_of(four, 0), byte_of(four, 1), byte_of(four, 2)},
+            {byte_of(four, 3), byte_of(two, 0), byte_of(two, 1)}};
+}
 
 CLIQUESIM_HOST_DEVICE inline Rgb copied_pixel(const FrameView& frame, bool mirrored, std::int32_t y,
                                               std::int32_t x) {
@@ -67,18 +104,19 @@ CLIQUESIM_HOST_DEVICE inline Rgb sampled_pixel(const FrameView& frame, const flo
     const float at_y = ((affine[3] * x + from_y + 1.0F) * rows - 1.0F) * 0.5F;
     const float px = fminf(fmaxf(at_x, 0.0F), columns - 1.0F);
     const float py = fminf(fmaxf(at_y, 0.0F), rows - 1.0F);
+    // Behind the last column nothing counts: `right` is 0 there.
     const auto x0 = static_cast<std::int32_t>(px), y0 = static_cast<std::int32_t>(py);
-    const std::int32_t x1 = x0 + 1 < frame.width ? x0 + 1 : x0;
     const std::int32_t y1 = y0 + 1 < frame.height ? y0 + 1 : y0;
     const float right = px - static_cast<float>(x0), down = py - static_cast<float>(y0);
     const float a = (1.0F - right) * (1.0F - down) * (1.0F / 255.0F);
     const float b = right * (1.0F - down) * (1.0F / 255.0F);
     const float c = (1.0F - right) * down * (1.0F / 255.0F);
     const float d = right * down * (1.0F / 255.0F);
+    const PixelPair upper = pixel_pair(frame, y0, x0), lower = pixel_pair(frame, y1, x0);
     Rgb pixel{};
     for (int i = 0; i < 3; ++i)
-        pixel.values[i] = a * frame.at(y0, x0, i) + b * frame.at(y0, x1, i) +
-                          c * frame.at(y1, x0, i) + d * frame.at(y1, x1, i);
+        pixel.values[i] =
+            a * upper.left[i] + b * upper.right[i] + c * lower.left[i] + d * lower.right[i];
     return pixel;
 }
 
@@ -110,8 +148,8 @@ CLIQUESIM_HOST_DEVICE inline bool is_erased(const float* edges, float x, float y
 
 // What is left of a pixel at `centre` of an axis of which the subject takes `share`.
 CLIQUESIM_HOST_DEVICE inline float fading(float share, float centre) {
-    constexpr float softness = 0.1F;  // of fade_surroundings in training/backbones.py
-    return share < 1.0F ? clamped((share - fabsf(centre)) / softness + 1.0F) : 1.0F;
+    constexpr float steepness = 10;  // 1 / softness of fade_surroundings in training/backbones.py
+    return share < 1.0F ? clamped((share - fabsf(centre)) * steepness + 1.0F) : 1.0F;
 }
 
 }  // namespace cliquesim::training

@@ -10,6 +10,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "grid_on_host.hpp"
@@ -40,7 +41,8 @@ struct Batch {
 };
 
 Batch make_batch(std::int64_t count, std::int64_t height, std::int64_t width) {
-    Batch batch{count, height, width, (height * width * 3 + 15) / 16 * 16, {}, {}};
+    const std::int64_t bytes = height * width * 3 + training::frame_padding;
+    Batch batch{count, height, width, (bytes + 15) / 16 * 16, {}, {}};
     std::mt19937 random(static_cast<unsigned>(height * 100 + width));
     std::uniform_real_distribution<float> uniform(-1, 1);
     const auto draw = [&](float low, float high) {
@@ -127,9 +129,14 @@ void run_augment(const training::AugmentGrid& grid, T* out, std::int64_t rows,
     if (grid.recolours) run_means<false>(grid, 64);
     if (grid.erases) run_means<true>(grid, 64);
     for (std::int64_t row = 0; row < rows; ++row)
-        for (std::int64_t thread = 0; thread < threads; ++thread)
-            training::augment_thread(grid, out, row, rows, static_cast<std::uint32_t>(thread),
-                                     static_cast<std::uint32_t>(threads));
+        for (std::int64_t thread = 0; thread < threads; ++thread) {
+            const auto first = static_cast<std::uint32_t>(thread);
+            const auto step = static_cast<std::uint32_t>(threads);
+            if (grid.replaces())
+                training::augment_thread<true>(grid, out, row, rows, first, step);
+            else
+                training::augment_thread<false>(grid, out, row, rows, first, step);
+        }
 }
 
 struct Made {
@@ -222,9 +229,9 @@ TEST_CASE("the CUDA kernel of augmentation writes blocks of pixels, and nothing 
     Made plain, other;
     const auto expected = grid_of(batch, steps, 0.2F, plain);
     run_augment(expected, plain.images.data(), 3, 50);
-    for (const std::int32_t block : {3, 4}) {
+    for (const auto& [block, more] : {std::pair{3, 5}, {4, 5}, {4, 0}, {4, 16}}) {
         const std::int32_t down = (10 + block - 1) / block, across = (13 + block - 1) / block;
-        const std::int32_t pitch = 3 * block * block + 5;
+        const std::int32_t pitch = 3 * block * block + more;
         auto grid = grid_of(batch, steps, 0.2F, other);
         grid.block = block;
         grid.pitch = pitch;
@@ -278,9 +285,9 @@ TEST_CASE("the CUDA kernel of augmentation writes what the network reads") {
 
 TEST_CASE("the CUDA kernel that gathers frames copies every byte, and they are augmented alike") {
     const Batch batch = make_batch(5, 13, 11);
-    using Piece = Four<std::uint32_t>;
+    using Words = Four<std::uint32_t>;
     const auto pieces = size_of(batch.stride / 16);
-    std::vector<Piece> corpus(pieces * size_of(2 * batch.count)), out(pieces * size_of(5));
+    std::vector<Words> corpus(pieces * size_of(2 * batch.count)), out(pieces * size_of(5));
     std::memcpy(corpus.data(), batch.corpus.data(), batch.corpus.size());
     const training::GatherGrid gather{corpus.data(), batch.stride / 16, batch.changes.data(), 5,
                                       out.data()};

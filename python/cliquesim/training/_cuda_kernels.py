@@ -72,7 +72,7 @@ def augment(
     Parameters
     ----------
     corpus
-        uint8 (N, stride): RGB frames in rows of a multiple of 16 bytes.
+        uint8 (N, stride): RGB frames in rows of a multiple of 16 bytes, 9 or more behind the frame.
     size
         Height and width of the frames.
     gathered

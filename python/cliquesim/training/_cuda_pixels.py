@@ -22,6 +22,8 @@ from cliquesim.training.pixels import resized
 _SHARE = 0.7
 _BLOCK_BYTES = 64 << 20
 _ROW_ALIGNMENT = 16
+# What kernels may read behind a frame: frame_padding of csrc/training/augment_pixel.hpp.
+_ROW_PADDING = 9
 # Of channels, what cuDNN's products take at once.
 _CHANNELS = 64
 
@@ -36,7 +38,7 @@ class CudaCorpus:
     Attributes
     ----------
     pixels
-        uint8 (N, stride): size x size x 3 bytes a row, and up to 15 of padding.
+        uint8 (N, stride): size x size x 3 bytes a row, and some padding.
     on_device
         Where they lie.
     """
@@ -178,7 +180,7 @@ class NetworkInput:
 
 
 def _row_stride(size: int) -> int:
-    return -(-3 * size * size // _ROW_ALIGNMENT) * _ROW_ALIGNMENT
+    return -(-(3 * size * size + _ROW_PADDING) // _ROW_ALIGNMENT) * _ROW_ALIGNMENT
 
 
 def _rows(frames: Tensor) -> Tensor:

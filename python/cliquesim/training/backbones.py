@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -310,14 +313,48 @@ def convolution_of_blocks(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     weight
         (K, C, S, S), of a convolution of the images themselves without padding.
     """
-    count, colours, side, _ = weight.shape
+    kernel = _KernelOfBlocks.apply(weight, stride, x.shape[1])  # type: ignore[no-untyped-call]
+    return F.conv2d(x, kernel)
+
+
+class _KernelOfBlocks(torch.autograd.Function):
+    """(K, C, S, S) as (K, channels, S / stride, S / stride), rounded up, with zeros for the rest.
+
+    Both lie with their channels last, so that each way is one look-up in rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, stride: int, channels: int) -> Tensor:
+        count, colours, side, _ = weight.shape
+        source, rest, ctx.target = _places_of_blocks(colours, side, stride, channels, weight.device)
+        ctx.shape = count, side, side, colours
+        rows = weight.permute(0, 2, 3, 1).reshape(count, -1).index_select(1, source)
+        blocks = -(-side // stride)
+        kernel = rows.masked_fill_(rest, 0).reshape(count, blocks, blocks, channels)
+        return kernel.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows = gradient.permute(0, 2, 3, 1).reshape(len(gradient), -1)
+        weight = rows.index_select(1, ctx.target).reshape(ctx.shape)
+        return weight.permute(0, 3, 1, 2), None, None
+
+
+@functools.cache
+@torch.inference_mode(False)
+def _places_of_blocks(
+    colours: int, side: int, stride: int, channels: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a kernel of blocks has its numbers from, and where not; where the weights' come."""
     blocks = -(-side // stride)
+    weights = torch.arange(side * side * colours).reshape(side, side, colours)
     more = blocks * stride - side
-    split = F.pad(weight, (0, more, 0, more))
-    split = split.reshape(count, colours, blocks, stride, blocks, stride)
-    kernel = split.permute(0, 3, 5, 1, 2, 4).reshape(count, -1, blocks, blocks)
-    kernel = F.pad(kernel, (0, 0, 0, 0, 0, x.shape[1] - kernel.shape[1]))
-    return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last))
+    pixels = F.pad(weights, (0, 0, 0, more, 0, more), value=-1)
+    pixels = pixels.reshape(blocks, stride, blocks, stride, colours).transpose(1, 2)
+    inside = pixels.reshape(blocks, blocks, -1)
+    source = F.pad(inside, (0, channels - inside.shape[2]), value=-1).flatten()
+    target = source.argsort()[-weights.numel() :]
+    return source.clamp(0).to(device), (source < 0).to(device), target.to(device)
 
 
 def convolution_of_groups(x: list[Tensor], weight: Tensor, padding: int) -> list[Tensor]:
