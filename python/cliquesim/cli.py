@@ -240,7 +240,12 @@ def search(
         typer.Option(metavar="XMIN,YMIN,XMAX,YMAX", help="Crop the queries to this box, pixels."),
     ] = None,
     per_sequence: Annotated[
-        int, typer.Option(min=0, help="At most this many neighbours of one sequence; 0: no limit.")
+        int,
+        typer.Option(
+            min=0,
+            help="At most this many neighbours of one sequence, or of a piece of one where the fit "
+            "cut few; 0: no limit.",
+        ),
     ] = 0,
     as_json: Json = False,
     threads: Threads = None,

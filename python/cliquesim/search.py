@@ -15,6 +15,7 @@ from cliquesim._files import save_array, write_atomically
 from cliquesim.errors import InputError
 from cliquesim.model import SimilarityModel
 from cliquesim.neighbors import Neighbors
+from cliquesim.pool import Pool
 from cliquesim.run_folder import open_run
 
 PathLike = str | os.PathLike[str]
@@ -76,7 +77,8 @@ def search_files(
 ) -> dict[str, Any]:
     """The k nearest frames of a run's corpus for query image files, as plain values.
 
-    `per_sequence` bounds the neighbours of a sequence (0: no bound); `grid` is a picture to write.
+    `per_sequence` bounds the neighbours of a sequence (0: no bound), or of a piece of one where the
+    fit cut the few that there were; `grid` is a picture to write.
     A query that is a frame of the corpus is taken as it was cropped there; others are cropped to
     `box` (xmin, ymin, xmax, ymax in pixels) or taken whole.
     """
@@ -86,7 +88,8 @@ def search_files(
     wanted = len(model.paths_) if per_sequence else k
     found = model.search(images, wanted, extent)
     if per_sequence:
-        found = _limit_per_sequence(found, model.sequence_, k, per_sequence)
+        sequence = Pool.of(model.corpus_, model.config).sequence_of_frames
+        found = _limit_per_sequence(found, sequence, k, per_sequence)
     if grid is not None:
         _write_grid(model, images, found, Path(grid))
     return {

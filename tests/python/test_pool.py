@@ -12,6 +12,8 @@ import cliquesim as cs
 from cliquesim import pipeline
 from cliquesim.config import make_config
 from cliquesim.pool import Pool, pieces
+from cliquesim.report.run import report_run
+from cliquesim.search import search_files
 
 LEAST = 8
 
@@ -68,6 +70,14 @@ def test_one_folder_of_frames_can_be_learned_from(tmp_path: Path) -> None:
     sequence = Pool.of(corpus, config).sequence
     for members in np.split(cliques.indices, cliques.indptr[1:-1]):
         assert len(np.unique(sequence[members])) == len(members)
+    # Neighbours are looked for in other pieces, too.
+    found = search_files(tmp_path / "run", [frames / "000.png"], k=8, per_sequence=1)
+    rows = [hit["row"] for hit in found["queries"][0]["neighbors"]]
+    assert rows[0] == 0
+    assert len(np.unique(sequence[rows])) == len(rows) == 8
+    page = report_run(tmp_path / "run").read_text(encoding="utf-8")
+    assert "own piece of its sequence is left out" in page
+    assert "tell sequences apart" not in page
 
 
 @pytest.mark.filterwarnings("ignore::cliquesim.BatchWarning")

@@ -40,6 +40,9 @@ class ReportData:
         The corpus, memory-mapped if large; only the frames that are shown are read.
     sequence : ndarray of int, (N,), optional
         Sequence of each frame. A frame's neighbours are looked for outside its own sequence.
+    piece : ndarray of int, (N,), optional
+        Where the fit cut sequences in time, as there were few: each frame's piece, whose neighbours
+        are looked for outside that.
     category : sequence of str, (N,), optional
         Category of each frame; example queries are spread over the categories.
     features : mapping of str to ndarray, (N, E), optional
@@ -66,6 +69,7 @@ class ReportData:
     title: str = "cliquesim report"
     frames: Array | None = None
     sequence: Array | None = None
+    piece: Array | None = None
     category: Sequence[str] | None = None
     features: Mapping[str, Array] = field(default_factory=dict)
     metric: str = "correlation"
@@ -88,6 +92,11 @@ class ReportData:
                 return len(part)
         return None if self.membership is None else int(self.membership.shape[1])
 
+    @property
+    def apart(self) -> Array | None:
+        """What counts as a frame's sequence: among its frames nobody looks for neighbours."""
+        return self.sequence if self.piece is None else self.piece
+
     def check(self) -> None:
         """Raise InputError when two parts do not fit together."""
         as_choice(self.metric, "metric", ("correlation", "cosine", "dot"))
@@ -101,6 +110,8 @@ class ReportData:
                 )
         if n is not None and self.sequence is not None:
             as_groups(self.sequence, n, "sequence")
+        if n is not None and self.piece is not None:
+            as_groups(self.piece, n, "piece")
         if self.category is not None and len(self.category) != n:
             raise InputError(f"category must have {n} entries, got {len(self.category)}")
         for name, features in self.features.items():
@@ -180,7 +191,7 @@ def draw_queries(data: ReportData, count: int, seed: int = 0) -> Array:
     """Example frames drawn at random, spread over categories and then over sequences."""
     n = data.n_frames or 0
     rng = np.random.default_rng(seed)
-    sequence = np.arange(n) if data.sequence is None else np.asarray(data.sequence)
+    sequence = np.arange(n) if data.apart is None else np.asarray(data.apart)
     category = np.zeros(n) if data.category is None else np.asarray(data.category)
     order = rng.permutation(n)
     chosen: list[int] = []
@@ -259,9 +270,9 @@ def clique_statistics(data: ReportData) -> CliqueStatistics:
     frames = C.indices % N
     sizes = np.diff(C.indptr)
     same = sequences = None
-    if data.sequence is not None:
+    if data.apart is not None:
         rows = np.repeat(np.arange(K), sizes)
-        groups = np.unique(np.asarray(data.sequence), return_inverse=True)[1][frames]
+        groups = np.unique(np.asarray(data.apart), return_inverse=True)[1][frames]
         counts = sparse.coo_matrix((np.ones(len(rows)), (rows, groups))).tocsr()
         pairs = float((sizes * (sizes - 1)).sum())
         same = float((counts.data * (counts.data - 1)).sum() / pairs) if pairs else 0.0

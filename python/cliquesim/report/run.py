@@ -62,6 +62,7 @@ def report_run(
         title=f"cliquesim: {folder.resolve().name}",
         frames=corpus.frames,
         sequence=corpus.sequence,
+        piece=pool.sequence_of_frames,
         category=[corpus.category_names[c] for c in corpus.category]
         if corpus.has_categories
         else None,

@@ -128,18 +128,24 @@ def _needs_features(data: ReportData, frames: bool) -> str | None:
     return None
 
 
+def _unit(data: ReportData) -> str:
+    """What is left out around a query."""
+    parts = [0 if one is None else len(np.unique(one)) for one in (data.piece, data.sequence)]
+    return "piece of its sequence" if parts[0] > parts[1] else "sequence"
+
+
 def neighbors(data: ReportData, similarity: Mapping[str, Array], queries: Array) -> Section:
     """Fig. 5: queries and their nearest neighbours, one row per method."""
     reason = _needs_features(data, frames=True)
     if reason:
         return _missing(reason)
     assert data.frames is not None
-    several = data.sequence is not None and len(np.unique(data.sequence)) > 1
+    several = data.apart is not None and len(np.unique(data.apart)) > 1
     items = []
     for row, query in enumerate(queries):
         rows = []
         for method, values in similarity.items():
-            found = nearest(values[row], int(query), NEIGHBORS, data.sequence, per_sequence=1)
+            found = nearest(values[row], int(query), NEIGHBORS, data.apart, per_sequence=1)
             if not several:
                 found = nearest(values[row], int(query), NEIGHBORS, None)
             rows.append(
@@ -157,7 +163,7 @@ def neighbors(data: ReportData, similarity: Mapping[str, Array], queries: Array)
                 "rows": rows,
             }
         )
-    return {"queries": items, "several": several}
+    return {"queries": items, "several": several, "unit": _unit(data)}
 
 
 def averages(data: ReportData, similarity: Mapping[str, Array], queries: Array) -> Section:
@@ -174,7 +180,7 @@ def averages(data: ReportData, similarity: Mapping[str, Array], queries: Array) 
             "images": [
                 data_uri(to_image(average(data.frames[np.sort(found)]), _TILE))
                 for found in (
-                    nearest(values[row], int(query), count, data.sequence)
+                    nearest(values[row], int(query), count, data.apart)
                     for row, query in enumerate(queries)
                 )
             ],
@@ -182,7 +188,7 @@ def averages(data: ReportData, similarity: Mapping[str, Array], queries: Array) 
         for method, values in similarity.items()
     ]
     shown = [data_uri(to_image(data.frames[query], _TILE)) for query in queries]
-    return {"count": count, "queries": shown, "rows": rows}
+    return {"count": count, "queries": shown, "rows": rows, "unit": _unit(data)}
 
 
 def matrices(data: ReportData) -> Section:
