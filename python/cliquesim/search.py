@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def search_files(
     `per_sequence` bounds the neighbours of a sequence (0: no bound), or of a piece of one where the
     fit cut the few that there were; `grid` is a picture to write.
     A query that is a frame of the corpus is taken as it was cropped there; others are cropped to
-    `box` (xmin, ymin, xmax, ymax in pixels) or taken whole.
+    `box` (xmin, ymin, xmax, ymax in pixels) or taken whole, with a warning where most frames of
+    the corpus had boxes.
     """
     model = SimilarityModel.load(run, num_threads=num_threads)
     images, extent = _query_frames(Path(run), model, queries, box)
@@ -148,6 +150,7 @@ def _query_frames(
     from cliquesim.corpus.sources import open_pictures
 
     source = open_run(run)[1]["input"].get("source")
+    boxed = float((np.asarray(model.corpus_.extent) < 1).any(axis=1).mean()) > 0.5
     rows = {path: row for row, path in enumerate(model.paths_)}
     frames, extent = [], []
     for query in map(Path, queries):
@@ -156,6 +159,12 @@ def _query_frames(
             frames.append(model.corpus_.frames[row])
             extent.append(model.corpus_.extent[row])
         else:
+            if boxed and box is None:
+                warnings.warn(
+                    f"the run's frames were cropped to boxes, but {query} is taken whole; "
+                    "a box (--box) crops it",
+                    stacklevel=3,
+                )
             one = open_pictures([query], _frame_size(model), model.config.box_scale, box)
             frames.append(one.frames[0])
             extent.append(one.extent[0])

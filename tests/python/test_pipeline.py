@@ -347,7 +347,8 @@ def test_search_and_embed_with_several_folders(tmp_path: Path) -> None:
     ]
     (tmp_path / "bboxes").mkdir()
     boxes = "".join(f"{i + 1}\t10\t2\t40\t32\n" for i in range(8))
-    (tmp_path / "bboxes/s01.bb").write_text(boxes)
+    for sequence in range(4):
+        (tmp_path / f"bboxes/s{sequence:02d}.bb").write_text(boxes)
     corpus = cs.Corpus.from_folder(days, size=(48, 48))
     pipeline.fit(
         corpus, tmp_path / "run", small(), source=[str(day) for day in days], num_threads=1
@@ -356,6 +357,13 @@ def test_search_and_embed_with_several_folders(tmp_path: Path) -> None:
     (found,) = search_files(tmp_path / "run", [days[1] / "s01/004.png"], k=1)["queries"]
     assert found["neighbors"][0]["path"] == "tue/s01/004.png"
     assert found["neighbors"][0]["similarity"] == pytest.approx(1, abs=1e-3)
+    # Others are taken whole unless a box is given, which is said.
+    other = tmp_path / "other.png"
+    other.write_bytes((days[1] / "s01/004.png").read_bytes())
+    with pytest.warns(UserWarning, match=r"other\.png is taken whole; a box \(--box\) crops it"):
+        search_files(tmp_path / "run", [other], k=1)
+    (found,) = search_files(tmp_path / "run", [other], k=1, box=(10, 2, 40, 32))["queries"]
+    assert found["neighbors"][0]["path"] == "tue/s01/004.png"
     rows, _, listing = embed_to_file(tmp_path / "run", days, tmp_path / "e.npy")
     assert rows == 64
     assert listing.read_text().splitlines()[64].startswith("63,tue/s03/007.png,tue/s03,7")
