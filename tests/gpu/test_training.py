@@ -139,7 +139,9 @@ def test_the_networks_input(
 
 @pytest.mark.parametrize("norm", [None, ResponseNorm(1e-2), ResponseNorm(1e-2, 0.6)])
 @pytest.mark.parametrize(("pools", "biased"), [(True, True), (False, False), (False, True)])
-@pytest.mark.parametrize(("channels", "parts"), [(8, (1, 1)), (96, (1, 2)), (256, (2, 1))])
+@pytest.mark.parametrize(
+    ("channels", "parts"), [(8, (1, 1)), (40, (1, 1)), (96, (1, 2)), (256, (2, 1))]
+)
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 2e-5), (torch.bfloat16, 2**-7)])
 def test_activation(
     channels: int,
