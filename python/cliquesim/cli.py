@@ -243,8 +243,8 @@ def search(
         int,
         typer.Option(
             min=0,
-            help="At most this many neighbours of one sequence, or of a piece of one where the fit "
-            "cut few; 0: no limit.",
+            help="At most this many neighbours of one sequence, or of each piece where the fit cut "
+            "it; 0: no limit.",
         ),
     ] = 0,
     as_json: Json = False,
