@@ -118,6 +118,29 @@ struct Run {
     }
 };
 
+// The runs of some lanes of block `block`, of `runs` in all: a block has as many after each other
+// as it has lanes for. Calls work(run, lanes).
+template <typename Work>
+CLIQUESIM_HOST_DEVICE void for_runs(const Activation& activation, std::int64_t runs,
+                                    std::int64_t block, std::int64_t blocks, const RunLanes& mine,
+                                    Work&& work) {
+    const std::int64_t each = activation.block_runs();
+    for (std::int64_t first = block * each; first < runs; first += blocks * each) {
+        const std::int64_t run = first + mine.run;
+        work(run, mine.lanes.active_if(run < runs));
+    }
+}
+
+// The pixels of a run without pooling. Calls work(pixel, lanes).
+template <typename Work>
+CLIQUESIM_HOST_DEVICE void for_pixels(const Activation& activation, std::int64_t run,
+                                      const Lanes& lanes, Work&& work) {
+    for (int turn = 0; turn < pixel_run; ++turn) {
+        const std::int64_t pixel = run * pixel_run + turn;
+        work(pixel, lanes.active_if(pixel < activation.pixels()));
+    }
+}
+
 // Numbers of all pixels' channels, in one tensor or in two with half of the channels each.
 template <typename T>
 struct Channels {

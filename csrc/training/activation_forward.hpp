@@ -139,31 +139,26 @@ CLIQUESIM_HOST_DEVICE void pool_run(const Activation& activation,
     }
 }
 
-// The runs of some lanes of block `block`; a block has so many after each other.
 template <Norm norm, bool pools, int wide, typename T>
 CLIQUESIM_HOST_DEVICE void activate_lanes(const Activation& activation,
                                           const ActivationForward<T>& tensors, std::int64_t block,
                                           std::int64_t blocks, const RunLanes& mine) {
-    const std::int64_t runs = activation.forward_runs(), each = activation.block_runs();
     const PerLane<Numbers<wide>> bias = load_bias<wide>(mine.lanes, tensors.bias);
-    for (std::int64_t first = block * each; first < runs; first += blocks * each) {
-        const std::int64_t run = first + mine.run;
-        const Lanes all = mine.lanes.active_if(run < runs);
-        if constexpr (pools) {
-            pool_run<norm>(activation, tensors, run, all, bias);
-        } else {
-            for (int turn = 0; turn < pixel_run; ++turn) {
-                const std::int64_t pixel = run * pixel_run + turn;
-                const Lanes lanes = all.active_if(pixel < activation.pixels());
-                PerLane<Numbers<wide>> y;
-                evaluate<norm>(activation, lanes, activation.rectifies, tensors.x, pixel, bias, y);
-                lanes.each([&](int lane) {
-                    store_numbers(lanes.active, y[lane],
-                                  tensors.y.first(wide * lane) + pixel * tensors.y.channels);
-                });
-            }
-        }
-    }
+    const auto store = [&](std::int64_t pixel, const Lanes& lanes) {
+        PerLane<Numbers<wide>> y;
+        evaluate<norm>(activation, lanes, activation.rectifies, tensors.x, pixel, bias, y);
+        lanes.each([&](int lane) {
+            store_numbers(lanes.active, y[lane],
+                          tensors.y.first(wide * lane) + pixel * tensors.y.channels);
+        });
+    };
+    const auto work = [&](std::int64_t run, const Lanes& lanes) {
+        if constexpr (pools)
+            pool_run<norm>(activation, tensors, run, lanes, bias);
+        else
+            for_pixels(activation, run, lanes, store);
+    };
+    for_runs(activation, activation.forward_runs(), block, blocks, mine, work);
 }
 
 }  // namespace cliquesim::training

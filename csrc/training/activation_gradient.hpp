@@ -127,8 +127,8 @@ CLIQUESIM_HOST_DEVICE void for_pooled_pixels(const Activation& activation,
             before[lane] = sent.columns[2];
         });
         const std::int64_t pixel = run.line * activation.width + at;
-        work(all.active_if(at < activation.width), pixel, first);
-        work(all.active_if(at + 1 < activation.width), pixel + 1, second);
+        work(pixel, all.active_if(at < activation.width), first);
+        work(pixel + 1, all.active_if(at + 1 < activation.width), second);
     }
 }
 
@@ -143,12 +143,12 @@ CLIQUESIM_HOST_DEVICE void gradient_lanes(const Activation& activation,
                                           const ActivationBackward<T>& tensors, std::int64_t block,
                                           std::int64_t blocks, const RunLanes& mine,
                                           BiasBuffer<wide>& buffer) {
-    const std::int64_t runs = activation.backward_runs(), each = activation.block_runs();
     const PerLane<Numbers<wide>> bias = load_bias<wide>(mine.lanes, tensors.bias);
     const bool rectifies = pools || activation.rectifies;
     PerLane<Numbers<wide>> sums;
     mine.lanes.each([&](int lane) { sums[lane] = {}; });
-    const auto work = [&](const Lanes& lanes, std::int64_t pixel, PerLane<Numbers<wide>>& slope) {
+    // `slope` is dy before.
+    const auto take = [&](std::int64_t pixel, const Lanes& lanes, PerLane<Numbers<wide>>& slope) {
         PerLane<Numbers<wide>> v;
         lanes.each([&](int lane) {
             const T* const x = tensors.x.first(wide * lane) + pixel * tensors.x.channels;
@@ -162,24 +162,21 @@ CLIQUESIM_HOST_DEVICE void gradient_lanes(const Activation& activation,
                           tensors.dx.first(wide * lane) + pixel * tensors.dx.channels);
         });
     };
-    for (std::int64_t first = block * each; first < runs; first += blocks * each) {
-        const std::int64_t run = first + mine.run;
-        const Lanes all = mine.lanes.active_if(run < runs);
-        if constexpr (pools) {
-            for_pooled_pixels<wide>(activation, tensors, all, run, work);
-        } else {
-            for (int turn = 0; turn < pixel_run; ++turn) {
-                const std::int64_t pixel = run * pixel_run + turn;
-                const Lanes lanes = all.active_if(pixel < activation.pixels());
-                PerLane<Numbers<wide>> dy;
-                lanes.each([&](int lane) {
-                    dy[lane] = load_numbers<wide>(
-                        lanes.active, tensors.dy.first(wide * lane) + pixel * tensors.dy.channels);
-                });
-                work(lanes, pixel, dy);
-            }
-        }
-    }
+    const auto load_and_take = [&](std::int64_t pixel, const Lanes& lanes) {
+        PerLane<Numbers<wide>> dy;
+        lanes.each([&](int lane) {
+            dy[lane] = load_numbers<wide>(
+                lanes.active, tensors.dy.first(wide * lane) + pixel * tensors.dy.channels);
+        });
+        take(pixel, lanes, dy);
+    };
+    const auto work = [&](std::int64_t run, const Lanes& lanes) {
+        if constexpr (pools)
+            for_pooled_pixels<wide>(activation, tensors, lanes, run, take);
+        else
+            for_pixels(activation, run, lanes, load_and_take);
+    };
+    for_runs(activation, activation.backward_runs(), block, blocks, mine, work);
     mine.lanes.each([&](int lane) {
         if (mine.lanes.active) buffer.sums[mine.lanes.first + lane] = sums[lane];
     });
