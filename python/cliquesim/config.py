@@ -57,6 +57,12 @@ class Config(BaseModel):
     )
     n_neighbors: int = Field(30, ge=1, description="of every frame, for its candidate clique")
     teacher_pool_radius: int = Field(2, ge=0, description="Eq. (9) for the similarities of cliques")
+    teacher_expansion: int = Field(
+        5,
+        ge=0,
+        description="from the second round on, for the similarities of cliques: how many of its "
+        "nearest frames are averaged with a frame",
+    )
     clique_quantile: float = Field(0.95, ge=0, lt=1, description="similarity every pair must reach")
     clique_min_size: int = Field(3, ge=2)
     clique_per_sequence: int = Field(1, ge=1, description="frames of one sequence in a clique")
@@ -116,6 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scales": (64,),
         "scale_margins": (1.0,),
         "teacher_pool_radius": 0,
+        "teacher_expansion": 0,
         "clique_per_sequence": 2,
         "max_cliques": 100,
         "batch_mode": "paper",

@@ -112,12 +112,13 @@ def estimate(
         students = number - 1 if config.students == "all" else min(number - 1, 1)
         dimensions = width + students * config.training.embedding_dim
         k = config.n_neighbors
+        passes = 2 if number > 1 and config.teacher_expansion else 1
         part_mib = 4.0 * sides * largest * dimensions / mib
         stages += [
             StageEstimate(
                 f"round-{number}/neighbors",
                 f"{pairs / 1e6:.1f} million similarities, {k} neighbours",
-                pairs * dimensions / rates.gemm_flops + pairs * 3e-9,
+                passes * (pairs * dimensions / rates.gemm_flops + pairs * 3e-9),
                 base + 2 * part_mib,
                 12.0 * sides * n * k / mib,
             ),

@@ -119,5 +119,43 @@ def weighted(
     return joined
 
 
+def expanded(
+    features: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    nearest: NDArray[np.int64],
+    num_threads: int | None = 1,
+) -> NDArray[np.float32]:
+    """Vectors of some rows, each plus the mean of those of its nearest rows.
+
+    What search engines call database-side feature augmentation (Arandjelovic and Zisserman, 2012):
+    what the frames around a frame have in common outweighs what it has for itself.
+
+    Parameters
+    ----------
+    features : float32 (N, E), unit rows.
+    rows : int64 (n,), those asked for.
+    nearest : int64 (n, k), for each of them the rows near it; -1 for none.
+
+    Returns
+    -------
+    float32 (n, E), unit rows.
+    """
+    out = np.empty((len(rows), features.shape[1]), np.float32)
+    found = nearest >= 0
+    share = (1 / np.maximum(1, found.sum(axis=1))).astype(np.float32)
+
+    def some(block: slice) -> None:
+        mean = np.zeros_like(out[block])
+        for one, is_one in zip(nearest[block].T, found[block].T, strict=True):
+            mean += np.where(is_one[:, None], features[one], np.float32(0))
+        mean *= share[block, None]
+        mean += features[rows[block]]
+        norm = np.linalg.norm(mean, axis=1, keepdims=True)
+        np.divide(mean, np.where(norm > 0, norm, 1), out=out[block])
+
+    over_blocks(len(rows), _rows_of(features.shape[1]), some, num_threads)
+    return out
+
+
 def _rows_of(width: int) -> int:
     return max(1, _THREAD_VALUES // max(1, width))

@@ -21,6 +21,7 @@ from cliquesim.batches.selection import LAMBDA1_UNITS, LAMBDA2_UNITS
 from cliquesim.cliques import CliqueWarning, build_cliques
 from cliquesim.config import Config
 from cliquesim.errors import InputError
+from cliquesim.fusion import expanded
 from cliquesim.neighbors import neighbors
 from cliquesim.pool import Pool
 
@@ -54,13 +55,13 @@ def share_of(progress: Progress, done: float, share: float, total: float) -> Pro
 def find_neighbors(
     similar: NDArray[np.float32],
     pool: Pool,
-    config: Config,
+    k: int,
+    pool_radius: int,
     num_threads: int | None,
     progress: Progress,
     device: str = "cpu",
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Neighbours of every row of the pool among its part, of other sequences: (M, k) each."""
-    k = config.n_neighbors
     indices = np.full((len(pool), k), -1, np.int64)
     values = np.full((len(pool), k), -np.inf, np.float32)
     done = 0
@@ -69,7 +70,7 @@ def find_neighbors(
             similar[rows],
             k=k,
             groups=pool.sequence[rows],
-            pool_radius=config.teacher_pool_radius,
+            pool_radius=pool_radius,
             sequences=pool.run[rows],
             num_threads=num_threads,
             device=device,
@@ -79,6 +80,14 @@ def find_neighbors(
         values[rows] = found.similarities
         done += len(rows)
     return indices, values
+
+
+def expand(
+    similar: NDArray[np.float32], nearest: NDArray[np.int64], pool: Pool, num_threads: int | None
+) -> None:
+    """Every row of the pool becomes what `expanded` makes of it, in place and part by part."""
+    for rows in pool.parts():  # what is nearest to a row is in its part
+        similar[rows] = expanded(similar, rows, nearest[rows], num_threads)
 
 
 def make_cliques(

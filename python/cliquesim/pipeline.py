@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 CORPUS = "corpus"
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+NEAREST = "nearest.npy"
 
 
 @dataclass(frozen=True)
@@ -297,26 +298,56 @@ class _Fit:
         after = [self.corpus.fingerprint]
         return self.folder.stage("descriptors", self.settings(*names), after, body)
 
-    def teacher(self, students: Sequence[Stage], hog: Stage) -> NDArray[np.float32]:
-        """Vectors whose dot products are the similarities that cliques are made from."""
+    def teacher(
+        self,
+        students: Sequence[Stage],
+        hog: Stage,
+        nearest: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Vectors whose dot products are the similarities that cliques are made from.
+
+        `nearest` are each row's nearest by them, with which it is averaged.
+        """
         whitened = load_array(hog.folder / "descriptors.npy", mmap=True)
         if not students:
             return whitened
         learned = [load_array(one.folder / "features.npy") for one in students]
-        return fuse([*learned, whitened], self.pool.sequence, num_threads=self.threads)[0]
+        vectors = fuse([*learned, whitened], self.pool.sequence, num_threads=self.threads)[0]
+        if nearest is not None:
+            parts.expand(vectors, nearest, self.pool, self.threads)
+        return vectors
 
     def neighbors_stage(self, number: int, students: Sequence[Stage], hog: Stage) -> Stage:
-        names = ("mirror", "within_category", "n_neighbors", "teacher_pool_radius")
+        names = (
+            "mirror",
+            "within_category",
+            "n_neighbors",
+            "teacher_pool_radius",
+            *(("teacher_expansion",) if students else ()),
+        )
 
         def body(work: StageWork) -> dict[str, Any]:
-            indices, values = parts.find_neighbors(
-                self.teacher(students, hog),
-                self.pool,
-                self.config,
-                self.threads,
-                work.progress,
-                self.device,
-            )
+            config = self.config
+            expansion = config.teacher_expansion if students else 0
+            vectors = self.teacher(students, hog)
+
+            def find(k: int, done: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+                progress = parts.share_of(work.progress, done, 1, 2 if expansion else 1)
+                return parts.find_neighbors(
+                    vectors,
+                    self.pool,
+                    k,
+                    config.teacher_pool_radius,
+                    self.threads,
+                    progress,
+                    self.device,
+                )
+
+            if expansion:
+                nearest = find(expansion, 0)[0]
+                save_array(work.folder / NEAREST, nearest)
+                parts.expand(vectors, nearest, self.pool, self.threads)
+            indices, values = find(config.n_neighbors, 1 if expansion else 0)
             save_array(work.folder / "indices.npy", indices)
             save_array(work.folder / "similarities.npy", values)
             return {"rows": len(indices), "k": indices.shape[1]}
@@ -339,8 +370,10 @@ class _Fit:
         )
 
         def body(work: StageWork) -> dict[str, Any]:
+            expansion = self.config.teacher_expansion if students else 0
+            nearest = load_array(found.folder / NEAREST) if expansion else None
             built = parts.make_cliques(
-                self.teacher(students, hog),
+                self.teacher(students, hog, nearest),
                 load_array(found.folder / "indices.npy"),
                 self.pool,
                 self.config,

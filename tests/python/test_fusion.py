@@ -7,7 +7,7 @@ import pytest
 
 from cliquesim import fusion
 from cliquesim.errors import InputError
-from cliquesim.fusion import fuse, standardize
+from cliquesim.fusion import expanded, fuse, standardize
 
 
 def test_standardized_rows_multiply_to_correlations():
@@ -47,6 +47,10 @@ def test_any_number_of_threads_gives_the_same_numbers(monkeypatch: pytest.Monkey
         np.testing.assert_array_equal(standardize(X, num_threads=num_threads), standardize(X))
         few, _ = fuse([X, X[:, :5]], num_threads=num_threads)
         np.testing.assert_array_equal(few, fuse([X, X[:, :5]])[0])
+        rows, nearest = np.arange(50), np.arange(100).reshape(50, 2) % 50
+        np.testing.assert_array_equal(
+            expanded(X, rows, nearest, num_threads), expanded(X, rows, nearest)
+        )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -67,3 +71,22 @@ def test_fuse_needs_a_weight_for_each_feature():
     X = standardize(np.eye(4))
     with pytest.raises(InputError, match="same length"):
         fuse([X, X], weights=[1.0])
+
+
+@pytest.mark.parametrize("block", [1, 100])
+def test_a_row_is_averaged_with_its_nearest_that_there_are(
+    block: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fusion, "_THREAD_VALUES", block)
+    X = standardize(np.random.default_rng(0).normal(size=(30, 7)))
+    rows = np.array([4, 0, 29, 7])
+    nearest = np.array([[1, 2, 3], [5, -1, 9], [-1, -1, -1], [8, 8, 0]])
+    for row, near, found in zip(rows, nearest, expanded(X, rows, nearest), strict=True):
+        near = near[near >= 0]
+        expected = X[row] + (X[near].mean(axis=0) if len(near) else 0)
+        np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_a_row_that_its_nearest_cancel_becomes_0():
+    X = np.array([[1, 0], [-1, 0]], np.float32)
+    assert (expanded(X, np.arange(2), np.array([[1], [0]])) == 0).all()

@@ -19,7 +19,9 @@ from cliquesim import pipeline
 from cliquesim._device import cuda_status
 from cliquesim.config import Config, make_config
 from cliquesim.errors import InputError, RunError
+from cliquesim.fusion import fuse
 from cliquesim.parts import PooledCliques, choose_batches
+from cliquesim.pool import Pool
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::cliquesim.BatchWarning", "ignore::cliquesim.CliqueWarning"
@@ -245,6 +247,38 @@ def test_the_networks_of_all_rounds_make_the_similarity_or_the_last(
     last = cs.SimilarityModel.load(folder, num_threads=1)
     assert len(last.encoder.networks) == 1
     np.testing.assert_allclose(last.encoder.learned(corpus.frames), b, atol=2e-3)
+
+
+def test_later_cliques_come_from_vectors_averaged_with_their_nearest(
+    frames: Path, tmp_path: Path
+) -> None:
+    corpus, folder = load(frames), tmp_path / "run"
+    settings = {"max_rounds": 2, "agreement": 1.0, "teacher_pool_radius": 0}
+    pipeline.fit(corpus, folder, small(**settings, teacher_expansion=3), num_threads=1)
+    assert not (folder / "round-1/neighbors/nearest.npy").exists()
+    whitened = np.load(folder / "descriptors/descriptors.npy")
+    learned = np.load(folder / "round-1/features/features.npy")
+    sequence = Pool.of(corpus, small()).sequence
+    vectors = fuse([learned, whitened], sequence)[0].astype(np.float64)
+    elsewhere = sequence[:, None] != sequence[None, :]
+    similar = np.where(elsewhere, vectors @ vectors.T, -np.inf)
+    nearest = np.load(folder / "round-2/neighbors/nearest.npy")
+    np.testing.assert_allclose(
+        np.take_along_axis(similar, nearest, axis=1), -np.sort(-similar, axis=1)[:, :3], atol=1e-5
+    )
+    moved = vectors + vectors[nearest].mean(axis=1)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    found = np.load(folder / "round-2/neighbors/indices.npy")
+    expected = np.where(elsewhere, moved @ moved.T, -np.inf)
+    np.testing.assert_allclose(
+        np.load(folder / "round-2/neighbors/similarities.npy"),
+        -np.sort(-expected, axis=1)[:, : found.shape[1]],
+        atol=1e-5,
+    )
+
+    unchanged = pipeline.plan(corpus, folder, small(**settings, teacher_expansion=0))
+    redone = {one["name"].split("/")[0] for one in unchanged["stages"] if not one["done"]}
+    assert redone == {"round-2", "embedding", "model"}
 
 
 def test_where_a_model_runs_is_handed_to_all_that_computes(run: Path) -> None:

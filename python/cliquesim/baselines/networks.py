@@ -169,11 +169,12 @@ def _neighbors_as_classes(
     """Train on every row with its nearest of the pool's other sequences, by the run's HOG-LDA."""
     hog = describe_corpus(place.corpus, place.run, place.config, place.threads)
     settings = {"n_neighbors": N_NEIGHBORS, "teacher_pool_radius": teacher_pool_radius}
-    config = place.changed(settings)
 
     def sets() -> Positives:
         similar = np.load(hog.folder / "descriptors.npy", mmap_mode="r")
-        found, _ = parts.find_neighbors(similar, pool, config, place.threads, lambda _: None)
+        found, _ = parts.find_neighbors(
+            similar, pool, N_NEIGHBORS, teacher_pool_radius, place.threads, lambda _: None
+        )
         return _sets(place, training, found)
 
     return _trained(place, name, [hog], sets, settings, config=training)
