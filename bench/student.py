@@ -116,6 +116,8 @@ FACTORS: dict[str, dict[str, Any]] = {
     "two rounds, the last network alone": {"max_rounds": 2, "agreement": 1.0, "students": "last"},
     "three rounds": _THREE,
     "four rounds": {"max_rounds": 4, "agreement": 1.0},
+    "three rounds, frames not averaged with their nearest": {**_THREE, "teacher_expansion": 0},
+    "three rounds, frames averaged with 10 nearest": {**_THREE, "teacher_expansion": 10},
     "three rounds, random batches": {**_THREE, "batch_method": "random"},
     "three rounds, softmax": {**_THREE, "training.loss": "softmax"},
     "three rounds, softmax, lambda1 = 1": {**_THREE, "training.loss": "softmax", "lambda1": 1.0},

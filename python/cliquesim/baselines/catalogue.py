@@ -108,6 +108,11 @@ def _ablations() -> list[Baseline]:
         ("no_total_coverage", "Eq. (1) with lambda2 = 0", {"lambda2": 0.0}),
         ("no_merging", "cliques not merged", {"clique_merging": False}),
         ("no_teacher_pooling", "teacher not pooled", {"teacher_pool_radius": 0}),
+        (
+            "no_teacher_expansion",
+            "frames not averaged with their nearest for later cliques",
+            {"teacher_expansion": 0},
+        ),
         ("no_focus", "surroundings of the boxes seen", {"focus": False}),
     ]
     found = [
