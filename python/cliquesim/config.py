@@ -98,6 +98,12 @@ class Config(BaseModel):
     students: Literal["all", "last"] = Field(
         "all", description="whose networks make the learned similarity: of all rounds, or the last"
     )
+    hog_weight: float = Field(
+        0.5,
+        gt=0,
+        description="of whitened HOG beside all networks together, where their similarities are "
+        "fused: for the cliques of later rounds, and in the embedding",
+    )
     embedding: Literal["fused", "learned"] = "fused"
     pool_radius: int = Field(1, ge=0, description="Eq. (9) for pooled similarities of the result")
 
@@ -134,6 +140,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": TrainingConfig.paper().to_dict(),
         "max_rounds": 3,
         "students": "last",
+        "hog_weight": 1.0,
         "embedding": "learned",
         "pool_radius": 3,
     },

@@ -110,7 +110,7 @@ def estimate(
     pairs = sum((sides * size) ** 2 for size in part_sizes)
     for number in range(1, config.max_rounds + 1):
         students = number - 1 if config.students == "all" else min(number - 1, 1)
-        dimensions = width + students * config.training.embedding_dim
+        dimensions = width + students * config.training.n_features
         k = config.n_neighbors
         passes = 2 if number > 1 and config.teacher_expansion else 1
         part_mib = 4.0 * sides * largest * dimensions / mib
@@ -148,11 +148,11 @@ def estimate(
                 f"{sides * n} images through the network",
                 sides * n / rates.images_embedded,
                 base + 400,
-                4.0 * sides * n * config.training.embedding_dim / mib,
+                4.0 * sides * n * config.training.n_features / mib,
             ),
         ]
     students = config.max_rounds if config.students == "all" else 1
-    final = students * config.training.embedding_dim
+    final = students * config.training.n_features
     final += width if config.embedding == "fused" else 0
     stages.append(
         StageEstimate(

@@ -312,10 +312,23 @@ class _Fit:
         if not students:
             return whitened
         learned = [load_array(one.folder / "features.npy") for one in students]
-        vectors = fuse([*learned, whitened], self.pool.sequence, num_threads=self.threads)[0]
+        vectors = self._fused(learned, whitened, self.pool.sequence)[0]
         if nearest is not None:
             parts.expand(vectors, nearest, self.pool, self.threads)
         return vectors
+
+    def _fused(
+        self,
+        learned: Sequence[NDArray[np.float32]],
+        whitened: NDArray[np.float32] | None,
+        sequence: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], tuple[float, ...]]:
+        """The networks' similarities, all together of weight 1, and that of whitened HOG."""
+        features, weights = list(learned), [1 / len(learned)] * len(learned)
+        if whitened is not None:
+            features.append(whitened)
+            weights.append(self.config.hog_weight)
+        return fuse(features, sequence, weights, self.threads)
 
     def neighbors_stage(self, number: int, students: Sequence[Stage], hog: Stage) -> Stage:
         names = (
@@ -323,7 +336,7 @@ class _Fit:
             "within_category",
             "n_neighbors",
             "teacher_pool_radius",
-            *(("teacher_expansion",) if students else ()),
+            *(("teacher_expansion", "hog_weight") if students else ()),
         )
 
         def body(work: StageWork) -> dict[str, Any]:
@@ -484,21 +497,20 @@ class _Fit:
 
         def body(work: StageWork) -> dict[str, Any]:
             n = len(self.corpus)
-            parts = [load_array(one.folder / "features.npy")[:n] for one in students]
-            learned = sum(part.shape[1] for part in parts)
+            learned = [load_array(one.folder / "features.npy")[:n] for one in students]
             fused = self.config.embedding == "fused"
-            if fused:
-                parts.append(load_array(hog.folder / "descriptors.npy", mmap=True)[:n])
-            features, weights = fuse(parts, self.sequence, num_threads=self.threads)
+            whitened = load_array(hog.folder / "descriptors.npy", mmap=True)[:n] if fused else None
+            features, weights = self._fused(learned, whitened, self.sequence)
             save_array(work.folder / "embedding.npy", features)
             return {
                 "rows": n,
                 "dimensions": int(features.shape[1]),
-                "learned_dimensions": learned,
+                "learned_dimensions": sum(part.shape[1] for part in learned),
                 "weights": list(weights) if fused else [*weights, 0.0],
             }
 
-        return self.folder.stage("embedding", self.settings("embedding"), [hog, *students], body)
+        names = ("embedding", "hog_weight")
+        return self.folder.stage("embedding", self.settings(*names), [hog, *students], body)
 
     def model_stage(self, hog: Stage, trained: Sequence[Stage], embedding: Stage) -> Stage:
         """What embeds further frames."""

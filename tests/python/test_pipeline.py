@@ -19,7 +19,7 @@ from cliquesim import pipeline
 from cliquesim._device import cuda_status
 from cliquesim.config import Config, make_config
 from cliquesim.errors import InputError, RunError
-from cliquesim.fusion import fuse
+from cliquesim.fusion import fuse, similarity_spread
 from cliquesim.parts import PooledCliques, choose_batches
 from cliquesim.pool import Pool
 
@@ -232,6 +232,11 @@ def test_the_networks_of_all_rounds_make_the_similarity_or_the_last(
     assert sum(both.encoder.weights) == pytest.approx(1)
     assert learned.shape == pool.shape
     first, second, hog = both.encoder.weights
+    features = [np.hsplit(pool, 2)[0], np.hsplit(pool, 2)[1]]
+    features.append(np.load(folder / "descriptors/descriptors.npy")[: len(corpus)])
+    spreads = [similarity_spread(one, both.sequence_) for one in features]
+    raw = np.array([0.5, 0.5, 0.5]) / spreads  # together the networks weigh 1, HOG half of it
+    np.testing.assert_allclose((first, second, hog), raw / raw.sum(), rtol=1e-6)
     a, b = np.hsplit(pool, 2)
     expected = (first * a @ a.T + second * b @ b.T) / (first + second)
     np.testing.assert_allclose(learned @ learned.T, expected, atol=2e-3)
@@ -253,13 +258,13 @@ def test_later_cliques_come_from_vectors_averaged_with_their_nearest(
     frames: Path, tmp_path: Path
 ) -> None:
     corpus, folder = load(frames), tmp_path / "run"
-    settings = {"max_rounds": 2, "agreement": 1.0, "teacher_pool_radius": 0}
+    settings = {"max_rounds": 2, "agreement": 1.0, "teacher_pool_radius": 0, "hog_weight": 0.25}
     pipeline.fit(corpus, folder, small(**settings, teacher_expansion=3), num_threads=1)
     assert not (folder / "round-1/neighbors/nearest.npy").exists()
     whitened = np.load(folder / "descriptors/descriptors.npy")
     learned = np.load(folder / "round-1/features/features.npy")
     sequence = Pool.of(corpus, small()).sequence
-    vectors = fuse([learned, whitened], sequence)[0].astype(np.float64)
+    vectors = fuse([learned, whitened], sequence, [1, 0.25])[0].astype(np.float64)
     elsewhere = sequence[:, None] != sequence[None, :]
     similar = np.where(elsewhere, vectors @ vectors.T, -np.inf)
     nearest = np.load(folder / "round-2/neighbors/nearest.npy")

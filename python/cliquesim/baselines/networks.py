@@ -106,7 +106,7 @@ def random_init(place: Workplace) -> Prepared:
 
 
 def as_printed(config: TrainingConfig) -> TrainingConfig:
-    """How Sect. 3.1 trains its baselines: colours, their changes, and the softmax.
+    """How Sect. 3.1 trains its baselines: colours, their changes, the softmax, and its layer alone.
 
     The network, the optimiser and its schedule stay: so few steps ask for them.
     """
@@ -116,6 +116,7 @@ def as_printed(config: TrainingConfig) -> TrainingConfig:
         front_end=paper.front_end,
         loss=paper.loss,
         augmentation=paper.augmentation,
+        map_components=paper.map_components,
     )
 
 

@@ -149,10 +149,14 @@ class CompactNet(nn.Module):
     """Convolutions of stride 2 with batch norm, then one fully connected layer.
 
     The last map is flattened, not averaged: where a limb is matters for posture. 96 px and four
-    convolutions end at 6 x 6. Layers: `"conv"` (the last map, flattened) and `"fc"`.
+    convolutions end at 6 x 6. Layers: `"conv"` (the last map, flattened), `"fc"`, which is trained,
+    and after `set_components` `"joint"`: `"fc"` and the map's principal components, one behind the
+    other, each of length 1. What a fully connected layer leaves out of the map, as the cliques
+    did not need it, tells other motions apart.
     """
 
-    layers = ("conv", "fc")
+    layers: tuple[str, ...] = ("conv", "fc")
+    trained_layer = "fc"
     pixel_block = 1
 
     def __init__(
@@ -177,8 +181,15 @@ class CompactNet(nn.Module):
             previous, side = width, (side + 1) // 2
         self.convolutions = nn.Sequential(*stages)
         self.fc = nn.Linear(previous * side * side, embedding_dim)
-        self.default_layer = self.trained_layer = "fc"
+        self.default_layer = self.trained_layer
         self.output_dim = embedding_dim
+
+    def set_components(self, mean: Tensor, components: Tensor) -> None:
+        """Have `"joint"`, by default: the mean of the last map (D,) and directions (k, D)."""
+        self.register_buffer("map_mean", mean)
+        self.register_buffer("map_components", components)
+        self.layers = ("conv", "fc", "joint")
+        self.default_layer = "joint"
 
     def embed(
         self, images: Tensor, layer: str | None = None, extent: Tensor | None = None
@@ -190,10 +201,23 @@ class CompactNet(nn.Module):
         """Features of what `seen_by_network` makes of images."""
         name = _known_layer(layer or self.default_layer, self.layers)
         x = self.convolutions(x).flatten(1)
-        return x if name == "conv" else self.fc(x)
+        if name == "conv":
+            return x
+        trained: Tensor = self.fc(x)
+        if name == "fc":
+            return trained
+        with torch.autocast(x.device.type, enabled=False):
+            trained = trained.float()
+            trained = F.normalize(trained - trained.mean(1, keepdim=True))
+            return torch.cat((trained, F.normalize(self.components_of(x.float()))), dim=1)
+
+    def components_of(self, maps: Tensor) -> Tensor:
+        """(N, k) of flattened last maps (N, D)."""
+        mean, components = self.get_buffer("map_mean"), self.get_buffer("map_components")
+        return (maps - mean) @ components.T
 
     def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
-        return self.embed(images, extent=extent)
+        return self.embed(images, self.trained_layer, extent)
 
 
 class AlexNet(nn.Module):

@@ -115,6 +115,9 @@ class TrainingConfig:
         `"gradient"`: fixed, sign-free gradients in place of colours; or `"rgb"`.
     channels, embedding_dim
         Channels of the compact network's convolutions, and the length of its embedding.
+    map_components
+        So many principal components of the compact network's last map join its embedding, for they
+        tell more than the trained layer of what the cliques did not ask for; 0: none.
     initial_weights
         Safetensors file to start the backbone from, or None for random weights.
     loss
@@ -156,6 +159,7 @@ class TrainingConfig:
     front_end: str = "gradient"
     channels: tuple[int, ...] = (32, 64, 128, 256)
     embedding_dim: int = 256
+    map_components: int = 256
     initial_weights: str | None = None
     loss: str = "contrastive"
     head: str = "batch"
@@ -197,6 +201,7 @@ class TrainingConfig:
         as_count(self.cliques_per_batch, "cliques_per_batch", 2)
         as_count(self.checkpoint_every, "checkpoint_every", 1)
         as_count(self.embedding_dim, "embedding_dim", 1)
+        as_count(self.map_components, "map_components", 0)
         as_count(self.seed, "seed", 0)
         if self.images_per_clique is not None:
             as_count(self.images_per_clique, "images_per_clique", 1)
@@ -233,6 +238,7 @@ class TrainingConfig:
             image_size=227,
             front_end="rgb",
             embedding_dim=4096,
+            map_components=0,
             loss="softmax",
             optimizer="adagrad",
             learning_rate=0.001,
@@ -259,6 +265,11 @@ class TrainingConfig:
             return self
         steps = max(_LEAST_STEPS, round(_DRAWS * n_members / self.batch_size))
         return dataclasses.replace(self, steps=steps)
+
+    @property
+    def n_features(self) -> int:
+        """Length of a trained network's embedding, of as many frames as there are dimensions."""
+        return self.embedding_dim + (self.map_components if self.backbone == "compact" else 0)
 
     @property
     def n_steps(self) -> int:

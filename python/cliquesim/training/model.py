@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cliquesim._files import PathLike, write_atomically
 from cliquesim.errors import InputError
-from cliquesim.training.backbones import Backbone, build_backbone
+from cliquesim.training.backbones import Backbone, CompactNet, build_backbone
 from cliquesim.training.config import TrainingConfig
 
 _FORMAT = "cliquesim-model-1"
@@ -121,6 +121,8 @@ def load_weights(
 
 
 def _load_state(backbone: Backbone, tensors: dict[str, Tensor], path: PathLike) -> None:
+    if isinstance(backbone, CompactNet) and {"map_mean", "map_components"} <= tensors.keys():
+        backbone.set_components(tensors["map_mean"], tensors["map_components"])
     try:
         backbone.load_state_dict(tensors)
     except RuntimeError as error:

@@ -35,6 +35,7 @@ from cliquesim.training.config import TrainingConfig
 from cliquesim.training.distributed import Ranks
 from cliquesim.training.gradient_mean import GradientMean
 from cliquesim.training.losses import CliqueHead, clique_loss
+from cliquesim.training.map_components import add_map_components
 from cliquesim.training.model import EmbeddingModel
 from cliquesim.training.optimizers import AveragedWeights, build_optimizer, learning_rate
 from cliquesim.training.pixels import (
@@ -231,7 +232,9 @@ class _Trainer:
         self.model = EmbeddingModel.random(config)
         backbone = self.model.backbone
         if initial is not None:
-            backbone.load_state_dict(initial.backbone.state_dict())
+            known = backbone.state_dict().keys()  # components of the map are not trained
+            weights = initial.backbone.state_dict()
+            backbone.load_state_dict({name: weights[name] for name in known})
         backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         modules: dict[str, nn.Module] = {"backbone": backbone}
         self.head: CliqueHead | None = None
@@ -377,11 +380,14 @@ class _Trainer:
         return value
 
     def finish(self) -> None:
-        """Put the averaged weights in place."""
-        backbone = self.model.backbone
+        """Put the averaged weights in place, and components of what they make of the frames."""
+        backbone, source = self.model.backbone, self.source
         if self.state.average is not None:
             backbone.load_state_dict(self.state.average.tensors)
         backbone.eval()
+        add_map_components(
+            self.model, self.frames, source.frame, source.flip, source.extent, str(self.device)
+        )
 
 
 @contextlib.contextmanager
