@@ -99,7 +99,7 @@ class Config(BaseModel):
         "all", description="whose networks make the learned similarity: of all rounds, or the last"
     )
     hog_weight: float = Field(
-        0.5,
+        1 / 3,
         gt=0,
         description="of whitened HOG beside all networks together, where their similarities are "
         "fused: for the cliques of later rounds, and in the embedding",

@@ -235,7 +235,7 @@ def test_the_networks_of_all_rounds_make_the_similarity_or_the_last(
     features = [np.hsplit(pool, 2)[0], np.hsplit(pool, 2)[1]]
     features.append(np.load(folder / "descriptors/descriptors.npy")[: len(corpus)])
     spreads = [similarity_spread(one, both.sequence_) for one in features]
-    raw = np.array([0.5, 0.5, 0.5]) / spreads  # together the networks weigh 1, HOG half of it
+    raw = np.array([1 / 2, 1 / 2, 1 / 3]) / spreads  # together the networks weigh 1
     np.testing.assert_allclose((first, second, hog), raw / raw.sum(), rtol=1e-6)
     a, b = np.hsplit(pool, 2)
     expected = (first * a @ a.T + second * b @ b.T) / (first + second)

@@ -151,12 +151,14 @@ class CompactNet(nn.Module):
     The last map is flattened, not averaged: where a limb is matters for posture. 96 px and four
     convolutions end at 6 x 6. Layers: `"conv"` (the last map, flattened), `"fc"`, which is trained,
     and after `set_components` `"joint"`: `"fc"` and the map's principal components, one behind the
-    other, each of length 1. What a fully connected layer leaves out of the map, as the cliques
-    did not need it, tells other motions apart.
+    other. Each has unit length before the components are given a share of `map_share` in dot
+    products. What a fully connected layer leaves out of the map, as the cliques did not need it,
+    tells other motions apart.
     """
 
     layers: tuple[str, ...] = ("conv", "fc")
     trained_layer = "fc"
+    map_share = 1 / 3
     pixel_block = 1
 
     def __init__(
@@ -209,12 +211,10 @@ class CompactNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             trained = trained.float()
             trained = F.normalize(trained - trained.mean(1, keepdim=True))
-            return torch.cat((trained, F.normalize(self.components_of(x.float()))), dim=1)
-
-    def components_of(self, maps: Tensor) -> Tensor:
-        """(N, k) of flattened last maps (N, D)."""
-        mean, components = self.get_buffer("map_mean"), self.get_buffer("map_components")
-        return (maps - mean) @ components.T
+            mean, components = self.get_buffer("map_mean"), self.get_buffer("map_components")
+            rest = F.normalize((x.float() - mean) @ components.T)
+            factors = (1 - self.map_share) ** 0.5, self.map_share**0.5
+            return torch.cat((factors[0] * trained, factors[1] * rest), dim=1)
 
     def forward(self, images: Tensor, extent: Tensor | None = None) -> Tensor:
         return self.embed(images, self.trained_layer, extent)
