@@ -11,7 +11,8 @@ import torch
 
 from cliquesim._device import cuda_status
 from cliquesim.errors import InputError, RunError
-from cliquesim.training import EmbeddingModel, TrainingConfig, embed
+from cliquesim.training import CompactNet, EmbeddingModel, TrainingConfig, embed
+from cliquesim.training.map_components import principal_components
 from cliquesim.training.pixels import resized
 
 AVAILABLE, REASON = cuda_status()
@@ -66,6 +67,10 @@ def test_features_are_the_cpus(
     model = EmbeddingModel.random(TrainingConfig(**config, front_end=front_end))
     plain = EmbeddingModel.random(TrainingConfig(**SMALL, front_end=front_end))
     frames, extent = make_frames(300, side)
+    mean, components = principal_components(embed(plain, shrunk(frames, 66), layer="conv"), 16)
+    for one in (model.backbone, plain.backbone):
+        assert isinstance(one, CompactNet)
+        one.set_components(torch.from_numpy(mean), torch.from_numpy(components))
     expected = embed(plain, shrunk(frames, 66), extent=extent, flip=flip)
     settings: dict[str, Any] = {"extent": extent, "flip": flip, "device": "cuda"}
     found = embed(model, frames, **settings, batch_size=128)

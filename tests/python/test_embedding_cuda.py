@@ -12,7 +12,8 @@ import torch
 import training_stand_ins
 
 from cliquesim.errors import InputError, RunError
-from cliquesim.training import EmbeddingModel, TrainingConfig, _cuda_kernels, embed
+from cliquesim.training import CompactNet, EmbeddingModel, TrainingConfig, _cuda_kernels, embed
+from cliquesim.training.map_components import principal_components
 
 SMALL: dict[str, Any] = {
     "image_size": 34,  # rows of bytes are padded
@@ -48,6 +49,10 @@ def test_features_are_the_cpus(front_end: str, backbone: str, flip: bool, batch_
     config = TrainingConfig(**SMALL, front_end=front_end, backbone=backbone)
     model = EmbeddingModel.random(config)
     frames, extent = make_frames(14)
+    if isinstance(model.backbone, CompactNet):
+        maps = embed(model, frames, layer="conv")
+        mean, components = principal_components(maps, 6)
+        model.backbone.set_components(torch.from_numpy(mean), torch.from_numpy(components))
     for known in (None, extent):
         expected = embed(model, frames, extent=known, flip=flip)
         settings: dict[str, Any] = {"extent": known, "flip": flip, "batch_size": batch_size}
