@@ -139,7 +139,7 @@ def test_networks_are_trained_as_printed_and_as_ours(place: Place) -> None:
         stage = json.loads((place.run / f"baselines/{name}/training/stage.json").read_text())
         training = stage["settings"]["training"]
         changed = {key for key in own if training[key] != own[key]} - {"steps", "seed"}
-        printed = {"front_end", "loss", "augmentation"}
+        printed = {"front_end", "loss", "augmentation", "map_components"}
         assert changed == (set() if name.endswith("_as_ours") else printed)
         rest = 0 if name.endswith("_as_ours") else CATEGORIES  # the classes of all other samples
         assert stage["summary"]["sets"] == len(SimilarityModel.load(place.run).corpus_) * 2 + rest
