@@ -83,10 +83,10 @@ def test_a_row_is_averaged_with_its_nearest_that_there_are(
     nearest = np.array([[1, 2, 3], [5, -1, 9], [-1, -1, -1], [8, 8, 0]])
     for row, near, found in zip(rows, nearest, expanded(X, rows, nearest), strict=True):
         near = near[near >= 0]
-        expected = X[row] + (X[near].mean(axis=0) if len(near) else 0)
+        expected = 2 * X[row] + (X[near].mean(axis=0) if len(near) else 0)
         np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-6)
 
 
-def test_a_row_that_its_nearest_cancel_becomes_0():
-    X = np.array([[1, 0], [-1, 0]], np.float32)
-    assert (expanded(X, np.arange(2), np.array([[1], [0]])) == 0).all()
+def test_a_row_without_a_direction_stays_without_one():
+    X = np.array([[1, 0], [0, 0], [-1, 0], [-1, 0]], np.float32)
+    assert (expanded(X, np.array([1]), np.array([[0, 2]])) == 0).all()

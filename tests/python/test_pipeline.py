@@ -271,7 +271,7 @@ def test_later_cliques_come_from_vectors_averaged_with_their_nearest(
     np.testing.assert_allclose(
         np.take_along_axis(similar, nearest, axis=1), -np.sort(-similar, axis=1)[:, :3], atol=1e-5
     )
-    moved = vectors + vectors[nearest].mean(axis=1)
+    moved = 2 * vectors + vectors[nearest].mean(axis=1)
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
     found = np.load(folder / "round-2/neighbors/indices.npy")
     expected = np.where(elsewhere, moved @ moved.T, -np.inf)
