@@ -317,6 +317,10 @@ class _Fit:
             parts.expand(vectors, nearest, self.pool, self.threads)
         return vectors
 
+    def _expansion(self, students: Sequence[Stage]) -> int:
+        """With how many of its nearest a row of the teacher is averaged."""
+        return self.config.teacher_expansion if students else 0
+
     def _fused(
         self,
         learned: Sequence[NDArray[np.float32]],
@@ -340,8 +344,7 @@ class _Fit:
         )
 
         def body(work: StageWork) -> dict[str, Any]:
-            config = self.config
-            expansion = config.teacher_expansion if students else 0
+            config, expansion = self.config, self._expansion(students)
             vectors = self.teacher(students, hog)
 
             def find(k: int, done: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -383,8 +386,7 @@ class _Fit:
         )
 
         def body(work: StageWork) -> dict[str, Any]:
-            expansion = self.config.teacher_expansion if students else 0
-            nearest = load_array(found.folder / NEAREST) if expansion else None
+            nearest = load_array(found.folder / NEAREST) if self._expansion(students) else None
             built = parts.make_cliques(
                 self.teacher(students, hog, nearest),
                 load_array(found.folder / "indices.npy"),

@@ -232,15 +232,13 @@ def test_the_networks_of_all_rounds_make_the_similarity_or_the_last(
     assert sum(both.encoder.weights) == pytest.approx(1)
     assert learned.shape == pool.shape
     first, second, hog = both.encoder.weights
-    features = [np.hsplit(pool, 2)[0], np.hsplit(pool, 2)[1]]
-    features.append(np.load(folder / "descriptors/descriptors.npy")[: len(corpus)])
-    spreads = [similarity_spread(one, both.sequence_) for one in features]
+    a, b = np.hsplit(pool, 2)
+    whitened = np.load(folder / "descriptors/descriptors.npy")[: len(corpus)]
+    spreads = [similarity_spread(one, both.sequence_) for one in (a, b, whitened)]
     raw = np.array([1 / 2, 1 / 2, 1 / 3]) / spreads  # together the networks weigh 1
     np.testing.assert_allclose((first, second, hog), raw / raw.sum(), rtol=1e-6)
-    a, b = np.hsplit(pool, 2)
     expected = (first * a @ a.T + second * b @ b.T) / (first + second)
     np.testing.assert_allclose(learned @ learned.T, expected, atol=2e-3)
-    whitened = np.load(folder / "descriptors/descriptors.npy")[: len(corpus)]
     np.testing.assert_allclose(
         both.embedding_ @ both.embedding_.T,
         (first + second) * expected + hog * whitened @ whitened.T,
