@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,7 +63,11 @@ class Config(BaseModel):
         description="from the second round on, for the similarities of cliques: how many of its "
         "nearest frames are averaged with a frame",
     )
-    clique_quantile: float = Field(0.95, ge=0, lt=1, description="similarity every pair must reach")
+    clique_quantile: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
+        0.95,
+        description="similarity every pair must reach, a quantile of that of random pairs; auto: "
+        "by what the cliques explain",
+    )
     clique_min_size: int = Field(3, ge=2)
     clique_per_sequence: int = Field(1, ge=1, description="frames of one sequence in a clique")
     clique_merging: bool = Field(True, description="merge highly overlapping cliques (Sect. 2.2)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cliquesim.cliques.quantile import QUANTILES
 from cliquesim.config import Config
 
 
@@ -108,6 +109,18 @@ def estimate(
     ]
     training = config.training.with_steps(sides * n)
     pairs = sum((sides * size) ** 2 for size in part_sizes)
+    if config.clique_quantile == "auto":  # two halves of the descriptors: a search, then cliques
+        k = config.n_neighbors
+        cliques = 2.0 * len(QUANTILES) * sides * n * k**2 * width
+        stages.append(
+            StageEstimate(
+                "quantile",
+                f"cliques at {len(QUANTILES)} quantiles, twice",
+                (pairs * width + cliques) / rates.gemm_flops + 2 * pairs * 3e-9,
+                base + descriptors_mib,
+                0.0,
+            )
+        )
     for number in range(1, config.max_rounds + 1):
         students = number - 1 if config.students == "all" else min(number - 1, 1)
         dimensions = width + students * config.training.n_features

@@ -19,9 +19,10 @@ from cliquesim.batches import BatchWarning, select_batches
 from cliquesim.batches.problem import as_problem, default_lambda
 from cliquesim.batches.selection import LAMBDA1_UNITS, LAMBDA2_UNITS
 from cliquesim.cliques import CliqueWarning, build_cliques
+from cliquesim.cliques.quantile import QUANTILES, explained_share, halves, strictest
 from cliquesim.config import Config
-from cliquesim.errors import InputError
-from cliquesim.fusion import expanded
+from cliquesim.errors import InputError, RunError
+from cliquesim.fusion import expanded, standardize
 from cliquesim.neighbors import neighbors
 from cliquesim.pool import Pool
 
@@ -98,7 +99,12 @@ def make_cliques(
     num_threads: int | None,
     progress: Progress,
 ) -> PooledCliques:
-    """Cliques of every part (Sect. 2.2), from neighbours in rows of the pool."""
+    """Cliques of every part (Sect. 2.2), from neighbours in rows of the pool.
+
+    `config.clique_quantile` is a number here, see `choose_quantile`.
+    """
+    if config.clique_quantile == "auto":
+        raise InputError("clique_quantile must be chosen before cliques are made")
     blocks, part_of, similarities, infos = [], [], [], []
     same, pairs, done, too_few = 0.0, 0, 0, 0
     local = np.full(len(pool) + 1, -1, np.int64)  # the last entry answers for "no neighbour"
@@ -166,6 +172,55 @@ def make_cliques(
         "per_part": infos,
     }
     return PooledCliques(membership, np.concatenate(part_of), similarities, summary)
+
+
+def choose_quantile(
+    similar: NDArray[np.float32],
+    pool: Pool,
+    config: Config,
+    num_threads: int | None,
+    progress: Progress,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """How similar members of a clique must be, by what cliques explain (`cliques.quantile`).
+
+    `quantile` is the chosen one, `explained` the share of each of those `tried`; 0 where there
+    were no two cliques.
+    """
+    views = [
+        standardize(similar[:, half], num_threads=num_threads)
+        for half in halves(similar.shape[1], config.seed)
+    ]
+    tried, steps = list(QUANTILES), 2 * (1 + len(QUANTILES))
+    shares = dict.fromkeys(tried, 0.0)
+    for side, (seen, unseen) in enumerate((views, views[::-1])):
+        done = side * (1 + len(tried))
+
+        def step(number: int, done: int = done) -> Progress:
+            return share_of(progress, done + number, 1, steps)
+
+        nearest = find_neighbors(
+            seen, pool, config.n_neighbors, config.teacher_pool_radius, num_threads, step(0), device
+        )[0]
+        for number, quantile in enumerate(tried, start=1):
+            cut = config.model_copy(update={"clique_quantile": quantile})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CliqueWarning)
+                try:
+                    built = make_cliques(seen, nearest, pool, cut, num_threads, step(number))
+                except (InputError, RunError):  # too strict for two cliques
+                    continue
+            shares[quantile] += explained_share(built.membership, unseen) / 2
+    if max(shares.values()) <= 0:
+        raise InputError(
+            "clique_quantile=auto: no cliques were found, or none whose frames resemble each other "
+            "in what the cliques were not made from; set clique_quantile to a number"
+        )
+    return {
+        "quantile": strictest(tried, list(shares.values())),
+        "tried": tried,
+        "explained": list(shares.values()),
+    }
 
 
 def choose_batches(

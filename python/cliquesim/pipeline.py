@@ -1,7 +1,8 @@
 """The order of the stages, the rounds (Sect. 2.6), and the run folder that they fill.
 
-corpus -> descriptors -> [neighbours -> cliques -> batches -> training -> features] x rounds
--> embedding -> model. This module alone knows the order; a stage knows nothing of the one before.
+corpus -> descriptors (-> quantile) -> [neighbours -> cliques -> batches -> training -> features]
+x rounds -> embedding -> model. This module alone knows the order; a stage knows nothing of the one
+before.
 """
 
 from __future__ import annotations
@@ -204,6 +205,7 @@ class _Fit:
         if not run.planning:
             self._tell_of_pieces()
         hog = self.descriptors_stage()
+        cut = self.quantile_stage(hog) if config.clique_quantile == "auto" else None
         reason = f"max_rounds={config.max_rounds} reached"
         previous: Stage | None = None
         trained: list[Stage] = []
@@ -217,7 +219,7 @@ class _Fit:
                 if agreement[-1] >= config.agreement:
                     reason = f"neighbours agree with the round before ({agreement[-1]:.0%})"
                     break
-            built = self.cliques_stage(number, students, hog, found)
+            built = self.cliques_stage(number, students, hog, found, cut)
             chosen = self.batches_stage(number, built)
             before = trained[-1] if trained else None
             trained.append(self.training_stage(number, built, chosen, before))
@@ -371,10 +373,41 @@ class _Fit:
         name = f"round-{number}/neighbors"
         return self.folder.stage(name, self.settings(*names), [*students, hog], body)
 
+    def quantile_stage(self, hog: Stage) -> Stage:
+        """How similar members of a clique must be, without labels; once, for all rounds."""
+        names = (
+            "mirror",
+            "within_category",
+            "n_neighbors",
+            "clique_min_size",
+            "clique_per_sequence",
+            "clique_merging",
+            "max_cliques",
+            "teacher_pool_radius",
+            "seed",
+        )
+
+        def body(work: StageWork) -> dict[str, Any]:
+            return parts.choose_quantile(
+                self.teacher([], hog),
+                self.pool,
+                self.config,
+                self.threads,
+                work.progress,
+                self.device,
+            )
+
+        return self.folder.stage("quantile", self.settings(*names), [hog], body)
+
     def cliques_stage(
-        self, number: int, students: Sequence[Stage], hog: Stage, found: Stage
+        self,
+        number: int,
+        students: Sequence[Stage],
+        hog: Stage,
+        found: Stage,
+        cut: Stage | None = None,
     ) -> Stage:
-        """Compact cliques (Sect. 2.2)."""
+        """Compact cliques (Sect. 2.2); `cut` has chosen their quantile."""
         names = (
             "clique_quantile",
             "clique_min_size",
@@ -387,11 +420,12 @@ class _Fit:
 
         def body(work: StageWork) -> dict[str, Any]:
             nearest = load_array(found.folder / NEAREST) if self._expansion(students) else None
+            chosen = {"clique_quantile": cut.summary["quantile"]} if cut else {}
             built = parts.make_cliques(
                 self.teacher(students, hog, nearest),
                 load_array(found.folder / "indices.npy"),
                 self.pool,
-                self.config,
+                self.config.model_copy(update=chosen),
                 self.threads,
                 work.progress,
             )
@@ -403,7 +437,8 @@ class _Fit:
             return built.summary
 
         name = f"round-{number}/cliques"
-        return self.folder.stage(name, self.settings(*names), [*students, hog, found], body)
+        after = [*students, hog, found, *([cut] if cut else [])]
+        return self.folder.stage(name, self.settings(*names), after, body)
 
     def batches_stage(self, number: int, built: Stage) -> Stage:
         """Batches of mutually distant cliques: Eq. (1)."""
