@@ -47,6 +47,14 @@ CORPUS = "corpus"
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 NEAREST = "nearest.npy"
+_OF_CLIQUES = (  # settings that cliques depend on, beside their quantile
+    "clique_min_size",
+    "clique_per_sequence",
+    "clique_merging",
+    "max_cliques",
+    "teacher_pool_radius",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -379,12 +387,7 @@ class _Fit:
             "mirror",
             "within_category",
             "n_neighbors",
-            "clique_min_size",
-            "clique_per_sequence",
-            "clique_merging",
-            "max_cliques",
-            "teacher_pool_radius",
-            "seed",
+            *_OF_CLIQUES,
         )
 
         def body(work: StageWork) -> dict[str, Any]:
@@ -408,15 +411,7 @@ class _Fit:
         cut: Stage | None = None,
     ) -> Stage:
         """Compact cliques (Sect. 2.2); `cut` has chosen their quantile."""
-        names = (
-            "clique_quantile",
-            "clique_min_size",
-            "clique_per_sequence",
-            "clique_merging",
-            "max_cliques",
-            "teacher_pool_radius",
-            "seed",
-        )
+        names = ("clique_quantile", *_OF_CLIQUES)
 
         def body(work: StageWork) -> dict[str, Any]:
             nearest = load_array(found.folder / NEAREST) if self._expansion(students) else None
