@@ -18,7 +18,7 @@ class Config(BaseModel):
     """All settings of a run that change its result. Sections are the stages, in order.
 
     The paper's own values are in `PRESETS["paper"]`; where the default differs, a measurement says
-    why (README, "What was measured").
+    why (README, "What was measured", and bench/README.md).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
