@@ -22,7 +22,9 @@ from cliquesim.parts import choose_quantile
 from cliquesim.pool import Pool
 
 
-def test_the_share_equals_a_plain_loop() -> None:
+@pytest.mark.parametrize("block", [3, 2048])
+def test_the_share_equals_a_plain_loop(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cliquesim.cliques.quantile._BLOCK", block)
     generator = np.random.default_rng(0)
     X = standardize(generator.standard_normal((9, 12)) + generator.standard_normal(12))
     cliques = [[0, 1, 2], [2, 3], [4, 5, 6, 7], [7, 0]]  # row 8 is in none

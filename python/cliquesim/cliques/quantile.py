@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 QUANTILES = (0.8, 0.85, 0.9, 0.925, 0.95, 0.965, 0.98, 0.99)
 TOLERANCE = 0.03  # of the largest share, that is given up for stricter cliques
+_BLOCK = 2048  # cliques worked on at a time
 
 
 def explained_share(membership: Any, X: NDArray[np.float32]) -> float:
@@ -33,12 +34,15 @@ def explained_share(membership: Any, X: NDArray[np.float32]) -> float:
     X : float32 (N, E), centred rows of length 1 (`standardize`).
     """
     C = membership.tocsr().astype(np.float32)
-    row = C.indices
-    others = (C @ X)[np.repeat(np.arange(C.shape[0]), np.diff(C.indptr))] - X[row]
-    length = np.linalg.norm(others, axis=1)
-    correlation = np.einsum("ij,ij->i", others, X[row]) / np.where(length > 0, length, np.inf)
-    share = np.bincount(row, correlation * np.abs(correlation), minlength=len(X))
-    return float(np.mean(share / np.maximum(1, np.bincount(row, minlength=len(X)))))
+    share = np.zeros(len(X))
+    for begin in range(0, C.shape[0], _BLOCK):
+        block = C[begin : begin + _BLOCK]
+        row, clique = block.indices, np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        others = (block @ X)[clique] - X[row]
+        length = np.linalg.norm(others, axis=1)
+        correlation = np.einsum("ij,ij->i", others, X[row]) / np.where(length > 0, length, np.inf)
+        share += np.bincount(row, correlation * np.abs(correlation), minlength=len(X))
+    return float(np.mean(share / np.maximum(1, np.bincount(C.indices, minlength=len(X)))))
 
 
 def strictest(quantiles: Sequence[float], shares: Sequence[float]) -> float:
