@@ -96,15 +96,14 @@ def make_cliques(
     indices: NDArray[np.int64],
     pool: Pool,
     config: Config,
+    quantile: float,
     num_threads: int | None,
     progress: Progress,
 ) -> PooledCliques:
     """Cliques of every part (Sect. 2.2), from neighbours in rows of the pool.
 
-    `config.clique_quantile` is a number here, see `choose_quantile`.
+    `quantile` is `config.clique_quantile`, or what `choose_quantile` found.
     """
-    if config.clique_quantile == "auto":
-        raise InputError("clique_quantile must be chosen before cliques are made")
     blocks, part_of, similarities, infos = [], [], [], []
     same, pairs, done, too_few = 0.0, 0, 0, 0
     local = np.full(len(pool) + 1, -1, np.int64)  # the last entry answers for "no neighbour"
@@ -122,7 +121,7 @@ def make_cliques(
             similar[rows],
             local[indices[rows]],
             groups=pool.sequence[rows],
-            similarity_quantile=config.clique_quantile,
+            similarity_quantile=quantile,
             min_size=config.clique_min_size,
             per_group=config.clique_per_sequence,
             merge=config.clique_merging,
@@ -203,11 +202,12 @@ def choose_quantile(
             seen, pool, config.n_neighbors, config.teacher_pool_radius, num_threads, step(0), device
         )[0]
         for number, quantile in enumerate(tried, start=1):
-            cut = config.model_copy(update={"clique_quantile": quantile})
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CliqueWarning)
                 try:
-                    built = make_cliques(seen, nearest, pool, cut, num_threads, step(number))
+                    built = make_cliques(
+                        seen, nearest, pool, config, quantile, num_threads, step(number)
+                    )
                 except (InputError, RunError):  # too strict for two cliques
                     continue
             shares[quantile] += explained_share(built.membership, unseen) / 2

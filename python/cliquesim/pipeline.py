@@ -415,12 +415,13 @@ class _Fit:
 
         def body(work: StageWork) -> dict[str, Any]:
             nearest = load_array(found.folder / NEAREST) if self._expansion(students) else None
-            chosen = {"clique_quantile": cut.summary["quantile"]} if cut else {}
+            quantile = cut.summary["quantile"] if cut else self._values["clique_quantile"]
             built = parts.make_cliques(
                 self.teacher(students, hog, nearest),
                 load_array(found.folder / "indices.npy"),
                 self.pool,
-                self.config.model_copy(update=chosen),
+                self.config,
+                quantile,
                 self.threads,
                 work.progress,
             )
