@@ -52,6 +52,7 @@ _COLOUR = {
     f"training.augmentation.{name}": 0.2 for name in ("brightness", "contrast", "saturation")
 }
 _THREE = {"max_rounds": 3, "agreement": 1.0}
+_TWENTY = {"cliques_per_batch": 20, "training.images_per_clique": 6}  # r as in Sect. 3.1
 FACTORS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
     # input and augmentation
@@ -80,6 +81,12 @@ FACTORS: dict[str, dict[str, Any]] = {
     # loss
     "softmax over the batch": {"training.loss": "softmax"},
     "softmax over the batch, random batches": {
+        "training.loss": "softmax",
+        "batch_method": "random",
+    },
+    "softmax over the batch, 20 cliques of 6": {**_TWENTY, "training.loss": "softmax"},
+    "softmax over the batch, 20 cliques of 6, random batches": {
+        **_TWENTY,
         "training.loss": "softmax",
         "batch_method": "random",
     },

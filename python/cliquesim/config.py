@@ -81,7 +81,9 @@ class Config(BaseModel):
     batch_similarity: bool = Field(
         True, description="the similarity term of Eq. (1); False leaves the coverages alone"
     )
-    lambda1: float | None = Field(None, ge=0, description="coverage of a batch; None: from data")
+    lambda1: float | None = Field(
+        None, ge=0, description="coverage of a batch; None: from data, larger with the softmax"
+    )
     lambda2: float | None = Field(None, ge=0, description="coverage of all; None: from data")
     lambda3: float | None = Field(None, ge=0, description="integrality; None: a rising path")
     coverage_p: float = Field(1 / 16, gt=0, lt=1)

@@ -256,9 +256,8 @@ def choose_batches(
             report["batches"] = 1
         elif count > r:
             C, similarity = cliques.membership[members], cliques.similarity[part]
-            lambda1, lambda2 = config.lambda1, config.lambda2
+            lambda1, lambda2 = _coverage_weights(C, similarity, config)
             if not config.batch_similarity:
-                lambda1, lambda2 = _coverage_weights(C, similarity, config)
                 similarity = np.zeros_like(similarity)
             chosen = select_batches(
                 C,
@@ -301,10 +300,16 @@ def choose_batches(
 def _coverage_weights(
     C: sp.csr_array, similarity: NDArray[np.float64], config: Config
 ) -> tuple[float, float]:
-    """lambda1 and lambda2 as they are with the similarity term, for the case without it."""
+    """lambda1 and lambda2; those that the settings leave out follow the data and the loss.
+
+    Every clique is a class of the softmax with weights of its own, so there a batch of many samples
+    counts as much as all samples getting their turn. The contrastive loss has no such weights, and
+    learns more from batches of distant cliques.
+    """
     unit = default_lambda(as_problem(C, similarity, config.coverage_p), config.cliques_per_batch)
+    units = LAMBDA2_UNITS if config.training.loss == "softmax" else LAMBDA1_UNITS
     return (
-        LAMBDA1_UNITS * unit if config.lambda1 is None else config.lambda1,
+        units * unit if config.lambda1 is None else config.lambda1,
         LAMBDA2_UNITS * unit if config.lambda2 is None else config.lambda2,
     )
 

@@ -451,6 +451,9 @@ class _Fit:
             "batch_time_limit",
             "seed",
         )
+        settings = self.settings(*names)
+        if self.config.training.loss == "softmax" and self.config.lambda1 is None:
+            settings["lambda1"] = "softmax"  # which lambda1 follows where it is left out
 
         def body(work: StageWork) -> dict[str, Any]:
             cliques = load_cliques(built.folder, len(self.pool))
@@ -462,7 +465,7 @@ class _Fit:
             return chosen.summary
 
         name = f"round-{number}/batches"
-        return self.folder.stage(name, self.settings(*names), [built], body)
+        return self.folder.stage(name, settings, [built], body)
 
     def training_stage(
         self, number: int, built: Stage, chosen: Stage, before: Stage | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,6 +202,29 @@ def test_eq_1_without_its_similarity_keeps_the_other_weights(frames: Path, run: 
     for name in ("lambda1", "lambda2"):
         assert blind[0]["lambdas"][name] == full[0]["lambdas"][name] > 0
     assert blind[0]["terms"]["similarity"] == 0 != full[0]["terms"]["similarity"]
+
+
+def test_coverage_of_a_batch_weighs_more_with_the_softmax(
+    frames: Path, run: Path, tmp_path: Path
+) -> None:
+    cliques = pipeline.load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
+    assert isinstance(cliques, PooledCliques)
+
+    def lambdas(loss: str, **changes: Any) -> tuple[float, float]:
+        config = small(**{"training.loss": loss, **changes})
+        found = choose_batches(cliques, config, 1, lambda _: None).summary["per_part"][0]["lambdas"]
+        return found["lambda1"], found["lambda2"]
+
+    contrastive, softmax = lambdas("contrastive"), lambdas("softmax")
+    assert softmax[1] == contrastive[1] == softmax[0] == pytest.approx(100 * contrastive[0])
+    assert lambdas("softmax", lambda1=0.5) == (0.5, softmax[1])
+
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    changed = small(**{"training.loss": "softmax"})
+    pipeline.fit(load(frames), folder, changed, update=True, num_threads=1)
+    stage = json.loads((folder / "round-1/batches/stage.json").read_text())
+    assert stage["summary"]["per_part"][0]["lambdas"]["lambda1"] == softmax[0]
 
 
 def test_rounds_stop_when_they_agree(frames: Path, tmp_path: Path) -> None:
