@@ -35,6 +35,8 @@ HEADER = ("similarity", "AUC", "of seeds", "gap", "interval", "pooled", "gap", "
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=Path, help="default: the folder frames of the labels'")
+    parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
+    parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
     parser.add_argument("--names", default="all", help="of baselines and groups, with commas")
     parser.add_argument("--imagenet", type=Path, help="weights of AlexNet, safetensors")
@@ -46,9 +48,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="write the JSON here")
     options = parser.parse_args()
     options.frames = options.frames or options.labels / "frames"
-    for folder in (options.frames, options.labels):
-        if not folder.is_dir():
-            print(f"skipped: there is no corpus in {folder}")
+    for given in (options.manifest or options.frames, options.labels):
+        if not given.exists():
+            print(f"skipped: there is no corpus in {given}")
             return 0
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -73,7 +75,10 @@ def measure(options: argparse.Namespace, run: Path, seed: int) -> dict[str, Any]
     cli = [sys.executable, "-m", "cliquesim"]
     threads = [] if options.threads is None else ["--threads", options.threads]
     changes = [word for one in [*options.set, f"seed={seed}"] for word in ("--set", one)]
-    fit = [*cli, "fit", options.frames, "--out", run, "--preset", options.preset]
+    source = [options.frames]
+    if options.manifest:
+        source = ["--manifest", options.manifest, "--root", options.root or "."]
+    fit = [*cli, "fit", *source, "--out", run, "--preset", options.preset]
     start = time.monotonic()
     subprocess.run([*map(str, [*fit, *changes, *threads])], check=True, stdout=sys.stderr)
     middle = time.monotonic()
