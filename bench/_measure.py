@@ -118,6 +118,19 @@ def provenance(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def add_manifest(parser: argparse.ArgumentParser) -> None:
+    """The options of a corpus that is boxes in videos."""
+    parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
+    parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
+
+
+def fit_source(options: argparse.Namespace) -> list[str | Path]:
+    """What `cliquesim fit` is told of the corpus: the manifest, or else the frames."""
+    if options.manifest:
+        return ["--manifest", options.manifest, "--root", options.root or "."]
+    return [options.frames]
+
+
 def stage_costs(run: Path) -> dict[str, dict[str, float]]:
     """Seconds and peak memory of every finished stage of a run folder, by its name."""
     records = [json.loads(path.read_text()) for path in run.rglob("stage.json")]

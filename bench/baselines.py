@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from _measure import provenance, table
+from _measure import add_manifest, fit_source, provenance, table
 from cliquesim.baselines import load_scores
 from cliquesim.baselines.run import REFERENCE, difference
 
@@ -35,8 +35,7 @@ HEADER = ("similarity", "AUC", "of seeds", "gap", "interval", "pooled", "gap", "
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=Path, help="default: the folder frames of the labels'")
-    parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
-    parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
+    add_manifest(parser)
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
     parser.add_argument("--names", default="all", help="of baselines and groups, with commas")
     parser.add_argument("--imagenet", type=Path, help="weights of AlexNet, safetensors")
@@ -75,10 +74,7 @@ def measure(options: argparse.Namespace, run: Path, seed: int) -> dict[str, Any]
     cli = [sys.executable, "-m", "cliquesim"]
     threads = [] if options.threads is None else ["--threads", options.threads]
     changes = [word for one in [*options.set, f"seed={seed}"] for word in ("--set", one)]
-    source = [options.frames]
-    if options.manifest:
-        source = ["--manifest", options.manifest, "--root", options.root or "."]
-    fit = [*cli, "fit", *source, "--out", run, "--preset", options.preset]
+    fit = [*cli, "fit", *fit_source(options), "--out", run, "--preset", options.preset]
     start = time.monotonic()
     subprocess.run([*map(str, [*fit, *changes, *threads])], check=True, stdout=sys.stderr)
     middle = time.monotonic()

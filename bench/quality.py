@@ -17,14 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from _measure import provenance, stage_costs
+from _measure import add_manifest, fit_source, provenance, stage_costs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=Path, default=Path("../shared/athletes/frames"))
-    parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
-    parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
+    add_manifest(parser)
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
     parser.add_argument("--run", type=Path, help="keep the run here (default: a temporary folder)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
@@ -56,10 +55,7 @@ def measure(arguments: argparse.Namespace, run: Path, seed: int) -> dict[str, ob
     cli = [sys.executable, "-m", "cliquesim"]
     changes = [word for one in [*arguments.set, f"seed={seed}"] for word in ("--set", one)]
     start = time.monotonic()
-    source = [arguments.frames]
-    if arguments.manifest:
-        source = ["--manifest", arguments.manifest, "--root", arguments.root or "."]
-    subprocess.run([*cli, "fit", *source, "--out", run, *changes], check=True)
+    subprocess.run([*cli, "fit", *fit_source(arguments), "--out", run, *changes], check=True)
     seconds = time.monotonic() - start
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     evaluated = subprocess.run(

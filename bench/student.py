@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cliquesim as cs
-from _measure import provenance, table
+from _measure import add_manifest, provenance, table
 from cliquesim import pipeline
 from cliquesim.config import make_config, parse_setting
 from cliquesim.encoder import Encoder
@@ -145,8 +145,7 @@ METHODS = ("learned", "fused")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=Path, help="default: the folder frames of the labels'")
-    parser.add_argument("--manifest", type=Path, help="boxes in videos, in place of --frames")
-    parser.add_argument("--root", type=Path, help="the folder of the manifest's videos")
+    add_manifest(parser)
     parser.add_argument("--labels", type=Path, default=Path("../shared/athletes"))
     parser.add_argument("--factors", nargs="+", help="names or parts of names; default: all")
     parser.add_argument("--against", default=REFERENCE, help="the factor that gaps are from")
