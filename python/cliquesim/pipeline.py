@@ -471,8 +471,9 @@ class _Fit:
         self, number: int, built: Stage, chosen: Stage, before: Stage | None
     ) -> Stage:
         """Train on the batches (Sect. 2.4); from the second round on, from the round before."""
-        settings = self.settings("training", "mirror", "focus") | {
-            "seed": self.config.seed + number - 1
+        settings = self.settings("mirror", "focus") | {
+            "training": self.config.training.what_counts(),
+            "seed": self.config.seed + number - 1,
         }
 
         def body(work: StageWork) -> dict[str, Any]:

@@ -58,6 +58,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "adagrad": {
         "loss": "softmax",
+        "cosine_scale": None,
         "front_end": "rgb",
         "optimizer": "adagrad",
         "averaging": "none",

@@ -94,8 +94,11 @@ def _draw(seed, m=24, r=5, n_cliques=11, dim=7):
     )
 
 
-def _reference_softmax(features, weight, bias, target, allowed, smoothing):
-    logits = features @ weight.T + bias
+def _reference_softmax(features, weight, bias, target, allowed, smoothing, scale=None):
+    if scale is not None:
+        features = features / np.linalg.norm(features, axis=1, keepdims=True)
+        weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)
+    logits = (scale or 1) * (features @ weight.T) + bias
     logits[:, ~allowed] = -np.inf
     shift = logits.max(1, keepdims=True)
     log_p = logits - shift - np.log(np.exp(logits - shift).sum(1, keepdims=True))
@@ -105,21 +108,28 @@ def _reference_softmax(features, weight, bias, target, allowed, smoothing):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_softmax_losses_equal_the_plain_ones(seed, smoothing):
+@pytest.mark.parametrize("scale", [None, 8.0])
+def test_softmax_losses_equal_the_plain_ones(seed, smoothing, scale):
     values = _draw(seed)
     tensors = [torch.from_numpy(v) for v in values]
     features, weight, bias, cliques, labels = values
     in_batch = np.isin(np.arange(len(weight)), cliques)
     everything = np.ones(len(weight), bool)
     for loss, allowed in ((restricted_softmax_loss, in_batch), (global_softmax_loss, everything)):
-        expected = _reference_softmax(features, weight, bias, cliques[labels], allowed, smoothing)
-        assert float(loss(*tensors, smoothing)) == pytest.approx(expected, abs=1e-9)
+        target = cliques[labels]
+        expected = _reference_softmax(features, weight, bias, target, allowed, smoothing, scale)
+        assert float(loss(*tensors, smoothing, scale)) == pytest.approx(expected, abs=1e-9)
+        unbiased = _reference_softmax(features, weight, 0 * bias, target, allowed, smoothing, scale)
+        without = [None if v is tensors[2] else v for v in tensors]
+        assert float(loss(*without, smoothing, scale)) == pytest.approx(unbiased, abs=1e-9)
 
 
-def test_restricted_softmax_moves_only_its_cliques():
+@pytest.mark.parametrize("scale", [None, 8.0])
+def test_restricted_softmax_moves_only_its_cliques(scale):
     features, weight, bias, cliques, labels = [torch.from_numpy(v) for v in _draw(1)]
     weight.requires_grad_()
-    restricted_softmax_loss(features, weight, bias, cliques, labels).backward()
+    loss = restricted_softmax_loss(features, weight, bias, cliques, labels, cosine_scale=scale)
+    loss.backward()
     moved = np.flatnonzero(weight.grad.abs().sum(1).numpy())
     assert sorted(moved) == sorted(cliques.tolist())
 
@@ -545,6 +555,33 @@ def _assert_same(a, b):
         assert torch.equal(x, y), name
 
 
+def test_only_a_softmax_of_cosines_differs_from_trainings_before_it():
+    counts = {
+        (loss, scale): TrainingConfig(loss=loss, cosine_scale=scale).what_counts()
+        for loss in ("contrastive", "softmax")
+        for scale in (8.0, None)
+    }
+    assert counts["contrastive", 8.0] == counts["contrastive", None]
+    assert counts["softmax", 8.0] == TrainingConfig(loss="softmax").to_dict()
+    assert set(counts["softmax", 8.0]) - set(counts["softmax", None]) == {"cosine_scale"}
+    assert "cosine_scale" not in counts["contrastive", 8.0]
+
+
+def test_the_scale_of_cosines_reaches_the_softmax_alone(toy):
+    frames, cliques, _ = toy
+    losses = {
+        (loss, scale): train(
+            frames, cliques, config=TrainingConfig(**SMALL, steps=3, loss=loss, cosine_scale=scale)
+        ).loss
+        for loss in ("contrastive", "softmax")
+        for scale in (8.0, 4.0, None)
+    }
+    np.testing.assert_array_equal(losses["contrastive", 8.0], losses["contrastive", None])
+    assert len({tuple(losses["softmax", scale]) for scale in (8.0, 4.0, None)}) == 3
+    with pytest.raises(InputError, match="cosine_scale"):
+        TrainingConfig(cosine_scale=0.0)
+
+
 @pytest.mark.parametrize("loss", ["contrastive", "softmax"])
 def test_a_seed_repeats(toy, loss):
     frames, cliques, sequence = toy
@@ -564,7 +601,13 @@ def test_a_seed_repeats(toy, loss):
     "settings",
     [
         {},
-        {"loss": "softmax", "head": "global", "optimizer": "adagrad", "averaging": "none"},
+        {
+            "loss": "softmax",
+            "head": "global",
+            "cosine_scale": None,
+            "optimizer": "adagrad",
+            "averaging": "none",
+        },
         {"loss": "softmax", "optimizer": "sgd", "averaging": "swa"},
     ],
     ids=["default", "adagrad", "sgd"],

@@ -111,6 +111,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
         "loss": "softmax",
+        "cosine_scale": None,
         "front_end": "rgb",
         "optimizer": "adagrad",
         "averaging": "none",

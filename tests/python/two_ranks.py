@@ -38,7 +38,13 @@ SMALL: dict[str, Any] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "contrastive": {},
     "softmax": {"loss": "softmax", "optimizer": "sgd", "averaging": "swa", "front_end": "rgb"},
-    "adagrad": {"loss": "softmax", "head": "global", "optimizer": "adagrad", "averaging": "none"},
+    "adagrad": {
+        "loss": "softmax",
+        "head": "global",
+        "cosine_scale": None,
+        "optimizer": "adagrad",
+        "averaging": "none",
+    },
 }
 
 

@@ -115,6 +115,7 @@ def as_printed(config: TrainingConfig) -> TrainingConfig:
         config,
         front_end=paper.front_end,
         loss=paper.loss,
+        cosine_scale=paper.cosine_scale,
         augmentation=paper.augmentation,
         map_components=paper.map_components,
     )
@@ -266,7 +267,7 @@ def _trained(
     config = dataclasses.replace(config, steps=steps, seed=place.config.seed)
     chosen = {
         **(settings or {}),
-        "training": config.to_dict(),
+        "training": config.what_counts(),
         "mirror": place.config.mirror,
         "focus": place.config.focus,
         "within_category": place.config.within_category,

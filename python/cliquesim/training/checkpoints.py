@@ -40,7 +40,7 @@ class TrainingState:
 
 def fingerprint(config: TrainingConfig, arrays: dict[str, NDArray[Any] | None]) -> str:
     """Hash of settings and data; a checkpoint is taken up only where it agrees."""
-    settings = config.to_dict()
+    settings = config.what_counts()
     # How often a checkpoint is written does not change the result.
     del settings["checkpoint_every"]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -124,6 +124,10 @@ class TrainingConfig:
         `"contrastive"` (supervised contrastive) or `"softmax"`.
     head
         Softmax over the `"batch"`'s cliques only (Sect. 2.3) or over all, `"global"`.
+    cosine_scale
+        The softmax's logits are the cosines of features and its weights, times this (Wang et al.,
+        NormFace, 2017): with 8 one of 32 cliques can become 99 % probable, but not much more. None:
+        their products plus a bias, as in the paper.
     temperature
         Of the contrastive loss.
     same_sequence_boost
@@ -163,6 +167,7 @@ class TrainingConfig:
     initial_weights: str | None = None
     loss: str = "contrastive"
     head: str = "batch"
+    cosine_scale: float | None = 8.0
     temperature: float = 0.1
     same_sequence_boost: float = 1.0
     label_smoothing: float = 0.0
@@ -211,6 +216,8 @@ class TrainingConfig:
                     f"{self.batch_size}, got {self.images_per_clique}"
                 )
         as_real(self.temperature, "temperature", 1e-6)
+        if self.cosine_scale is not None:
+            as_real(self.cosine_scale, "cosine_scale", 1e-6)
         as_real(self.label_smoothing, "label_smoothing", 0.0, 1.0)
         as_real(self.learning_rate, "learning_rate", 0.0)
         as_real(self.weight_decay, "weight_decay", 0.0)
@@ -240,6 +247,7 @@ class TrainingConfig:
             embedding_dim=4096,
             map_components=0,
             loss="softmax",
+            cosine_scale=None,
             optimizer="adagrad",
             learning_rate=0.001,
             epsilon=1e-4,
@@ -281,6 +289,13 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""
         return dataclasses.asdict(self)
+
+    def what_counts(self) -> dict[str, Any]:
+        """`to_dict` for comparing two trainings: equal for those of before `cosine_scale`, too."""
+        values = self.to_dict()
+        if self.loss != "softmax" or self.cosine_scale is None:
+            del values["cosine_scale"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:

@@ -10,21 +10,22 @@ from cliquesim.training.config import TrainingConfig
 
 
 class CliqueHead(nn.Module):
-    """One weight row and bias for each of K cliques: the classifier of the pretext task."""
+    """The classifier of the pretext task: one weight row, and with `biased` a bias, a clique."""
 
-    def __init__(self, n_cliques: int, embedding_dim: int) -> None:
+    def __init__(self, n_cliques: int, embedding_dim: int, biased: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_cliques, embedding_dim).normal_(std=0.01))
-        self.bias = nn.Parameter(torch.zeros(n_cliques))
+        self.bias = nn.Parameter(torch.zeros(n_cliques)) if biased else None
 
 
 def restricted_softmax_loss(
     features: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     cliques: Tensor,
     labels: Tensor,
     label_smoothing: float = 0.0,
+    cosine_scale: float | None = None,
 ) -> Tensor:
     """Cross-entropy over the r cliques of one batch only, Eq. (7) within Sect. 2.3's batch.
 
@@ -33,30 +34,44 @@ def restricted_softmax_loss(
     features
         (M, E).
     weight, bias
-        (K, E), (K,): one row a clique of the whole corpus.
+        (K, E), (K,): one row a clique of the whole corpus; without a bias, None.
     cliques
         (r,) distinct cliques of this batch.
     labels
         (M,) positions within `cliques`.
+    cosine_scale
+        None: logits are products of features and weights, plus the bias, as in the paper. A number:
+        their cosines times it, plus the bias (Wang et al., NormFace, 2017), so that the network is
+        trained for what its features are compared by.
     """
-    logits = F.linear(features, weight[cliques], bias[cliques])
+    some = None if bias is None else bias[cliques]
+    logits = _logits(features, weight[cliques], some, cosine_scale)
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
 def global_softmax_loss(
     features: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     cliques: Tensor,
     labels: Tensor,
     label_smoothing: float = 0.0,
+    cosine_scale: float | None = None,
 ) -> Tensor:
     """Cross-entropy over all K cliques, as the authors' released code has it.
 
     Takes what `restricted_softmax_loss` takes.
     """
-    logits = F.linear(features, weight, bias)
+    logits = _logits(features, weight, bias, cosine_scale)
     return F.cross_entropy(logits, cliques[labels], label_smoothing=label_smoothing)
+
+
+def _logits(
+    features: Tensor, weight: Tensor, bias: Tensor | None, cosine_scale: float | None
+) -> Tensor:
+    if cosine_scale is None:
+        return F.linear(features, weight, bias)
+    return F.linear(cosine_scale * F.normalize(features, dim=1), F.normalize(weight, dim=1), bias)
 
 
 def supervised_contrastive_loss(
@@ -123,4 +138,12 @@ def clique_loss(
             ignored=ignored,
         )
     loss = restricted_softmax_loss if config.head == "batch" else global_softmax_loss
-    return loss(features, head.weight, head.bias, cliques, labels, config.label_smoothing)
+    return loss(
+        features,
+        head.weight,
+        head.bias,
+        cliques,
+        labels,
+        config.label_smoothing,
+        config.cosine_scale,
+    )

@@ -240,7 +240,8 @@ class _Trainer:
         self.head: CliqueHead | None = None
         if config.loss == "softmax":
             torch.manual_seed(step_seed(config.seed, 0, torch_stream=True))
-            self.head = CliqueHead(sampler.n_cliques, backbone.output_dim).to(device)
+            biased = config.cosine_scale is None
+            self.head = CliqueHead(sampler.n_cliques, backbone.output_dim, biased).to(device)
             modules["head"] = self.head
         average = None if config.averaging == "none" else AveragedWeights(backbone, config)
         on_cuda = device.type == "cuda"
