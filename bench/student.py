@@ -52,6 +52,7 @@ _COLOUR = {
     f"training.augmentation.{name}": 0.2 for name in ("brightness", "contrast", "saturation")
 }
 _THREE = {"max_rounds": 3, "agreement": 1.0}
+_SOFTMAX: dict[str, Any] = {"training.loss": "softmax"}
 _TWENTY = {"cliques_per_batch": 20, "training.images_per_clique": 6}  # r as in Sect. 3.1
 FACTORS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
@@ -79,26 +80,38 @@ FACTORS: dict[str, dict[str, Any]] = {
     "weights of the last quarter averaged": {"training.averaging": "swa"},
     "AdaGrad": {"training.optimizer": "adagrad", "training.learning_rate": 0.01},
     # loss
-    "softmax over the batch": {"training.loss": "softmax"},
+    "softmax over the batch": _SOFTMAX,
     "softmax over the batch, random batches": {
-        "training.loss": "softmax",
+        **_SOFTMAX,
         "batch_method": "random",
     },
-    "softmax over the batch, 20 cliques of 6": {**_TWENTY, "training.loss": "softmax"},
+    "softmax over the batch, cosines times 5": {**_SOFTMAX, "training.cosine_scale": 5.0},
+    "softmax over the batch, cosines times 5, random batches": {
+        **_SOFTMAX,
+        "training.cosine_scale": 5.0,
+        "batch_method": "random",
+    },
+    "softmax over the batch, products and bias": {**_SOFTMAX, "training.cosine_scale": None},
+    "softmax over the batch, products and bias, random batches": {
+        **_SOFTMAX,
+        "training.cosine_scale": None,
+        "batch_method": "random",
+    },
+    "softmax over the batch, 20 cliques of 6": {**_TWENTY, **_SOFTMAX},
     "softmax over the batch, 20 cliques of 6, random batches": {
         **_TWENTY,
-        "training.loss": "softmax",
+        **_SOFTMAX,
         "batch_method": "random",
     },
-    "softmax over the batch, lambda1 = 1": {"training.loss": "softmax", "lambda1": 1.0},
+    "softmax over the batch, lambda1 = 1": {**_SOFTMAX, "lambda1": 1.0},
     "softmax over the batch, lambda1 = lambda2 = 1": {  # as the paper preset
-        "training.loss": "softmax",
+        **_SOFTMAX,
         "lambda1": 1.0,
         "lambda2": 1.0,
     },
-    "softmax over the batch, lambda1 = 4": {"training.loss": "softmax", "lambda1": 4.0},
-    "softmax over all": {"training.loss": "softmax", "training.head": "global"},
-    "softmax, label smoothing 0.1": {"training.loss": "softmax", "training.label_smoothing": 0.1},
+    "softmax over the batch, lambda1 = 4": {**_SOFTMAX, "lambda1": 4.0},
+    "softmax over all": {**_SOFTMAX, "training.head": "global"},
+    "softmax, label smoothing 0.1": {**_SOFTMAX, "training.label_smoothing": 0.1},
     "temperature 0.07": {"training.temperature": 0.07},
     "temperature 0.15": {"training.temperature": 0.15},
     "no boost of the same sequence": {"training.same_sequence_boost": 0.0},
@@ -129,12 +142,12 @@ FACTORS: dict[str, dict[str, Any]] = {
     "three rounds, frames not averaged with their nearest": {**_THREE, "teacher_expansion": 0},
     "three rounds, frames averaged with 10 nearest": {**_THREE, "teacher_expansion": 10},
     "three rounds, random batches": {**_THREE, "batch_method": "random"},
-    "three rounds, softmax": {**_THREE, "training.loss": "softmax"},
-    "three rounds, softmax, lambda1 = 1": {**_THREE, "training.loss": "softmax", "lambda1": 1.0},
-    "three rounds, softmax, lambda1 = 4": {**_THREE, "training.loss": "softmax", "lambda1": 4.0},
+    "three rounds, softmax": {**_THREE, **_SOFTMAX},
+    "three rounds, softmax, lambda1 = 1": {**_THREE, **_SOFTMAX, "lambda1": 1.0},
+    "three rounds, softmax, lambda1 = 4": {**_THREE, **_SOFTMAX, "lambda1": 4.0},
     "three rounds, softmax, random batches": {
         **_THREE,
-        "training.loss": "softmax",
+        **_SOFTMAX,
         "batch_method": "random",
     },
 }
