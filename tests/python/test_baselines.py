@@ -138,6 +138,8 @@ def test_networks_are_trained_as_printed_and_as_ours(place: Place) -> None:
     for name in names:
         stage = json.loads((place.run / f"baselines/{name}/training/stage.json").read_text())
         training = stage["settings"]["training"]
+        # The cosines' scale counts for a softmax of cosines alone, and neither is one.
+        assert own.keys() - training.keys() == {"cosine_scale"}
         changed = {key for key in training if training[key] != own[key]} - {"steps", "seed"}
         printed = {"front_end", "loss", "augmentation", "map_components"}
         assert changed == (set() if name.endswith("_as_ours") else printed)
