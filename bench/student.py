@@ -54,6 +54,7 @@ _COLOUR = {
 _THREE = {"max_rounds": 3, "agreement": 1.0}
 _SOFTMAX: dict[str, Any] = {"training.loss": "softmax"}
 _TWENTY = {"cliques_per_batch": 20, "training.images_per_clique": 6}  # r as in Sect. 3.1
+_RANDOM = {"batch_method": "random"}
 FACTORS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
     # input and augmentation
@@ -81,28 +82,21 @@ FACTORS: dict[str, dict[str, Any]] = {
     "AdaGrad": {"training.optimizer": "adagrad", "training.learning_rate": 0.01},
     # loss
     "softmax over the batch": _SOFTMAX,
-    "softmax over the batch, random batches": {
-        **_SOFTMAX,
-        "batch_method": "random",
-    },
+    "softmax over the batch, random batches": {**_SOFTMAX, **_RANDOM},
     "softmax over the batch, cosines times 5": {**_SOFTMAX, "training.cosine_scale": 5.0},
     "softmax over the batch, cosines times 5, random batches": {
         **_SOFTMAX,
         "training.cosine_scale": 5.0,
-        "batch_method": "random",
+        **_RANDOM,
     },
     "softmax over the batch, products and bias": {**_SOFTMAX, "training.cosine_scale": None},
     "softmax over the batch, products and bias, random batches": {
         **_SOFTMAX,
         "training.cosine_scale": None,
-        "batch_method": "random",
+        **_RANDOM,
     },
     "softmax over the batch, 20 cliques of 6": {**_TWENTY, **_SOFTMAX},
-    "softmax over the batch, 20 cliques of 6, random batches": {
-        **_TWENTY,
-        **_SOFTMAX,
-        "batch_method": "random",
-    },
+    "softmax over the batch, 20 cliques of 6, random batches": {**_TWENTY, **_SOFTMAX, **_RANDOM},
     "softmax over the batch, lambda1 = 1": {**_SOFTMAX, "lambda1": 1.0},
     "softmax over the batch, lambda1 = lambda2 = 1": {  # as the paper preset
         **_SOFTMAX,
@@ -125,7 +119,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "cliques of at least 5": {"clique_min_size": 5},
     "2 frames of a sequence in a clique": {"clique_per_sequence": 2},
     "cliques not merged": {"clique_merging": False},
-    "random batches": {"batch_method": "random"},
+    "random batches": _RANDOM,
     "Eq. (1) without similarity": {"batch_similarity": False},
     "Eq. (1) with lambda1 = 0": {"lambda1": 0.0},
     "Eq. (1) with lambda1 = 1": {"lambda1": 1.0},
@@ -141,15 +135,11 @@ FACTORS: dict[str, dict[str, Any]] = {
     "three rounds, HOG of weight 1": {**_THREE, "hog_weight": 1.0},
     "three rounds, frames not averaged with their nearest": {**_THREE, "teacher_expansion": 0},
     "three rounds, frames averaged with 10 nearest": {**_THREE, "teacher_expansion": 10},
-    "three rounds, random batches": {**_THREE, "batch_method": "random"},
+    "three rounds, random batches": {**_THREE, **_RANDOM},
     "three rounds, softmax": {**_THREE, **_SOFTMAX},
     "three rounds, softmax, lambda1 = 1": {**_THREE, **_SOFTMAX, "lambda1": 1.0},
     "three rounds, softmax, lambda1 = 4": {**_THREE, **_SOFTMAX, "lambda1": 4.0},
-    "three rounds, softmax, random batches": {
-        **_THREE,
-        **_SOFTMAX,
-        "batch_method": "random",
-    },
+    "three rounds, softmax, random batches": {**_THREE, **_SOFTMAX, **_RANDOM},
 }
 RADII = (0, 1)
 METHODS = ("learned", "fused")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tiny_corpus import SMALL, write_figures, write_labels
 
 import cliquesim as cs
@@ -353,7 +354,6 @@ def test_patches_are_parts_of_their_frames() -> None:
 
 
 def test_the_network_of_exemplar_cnn_pools_over_quadrants() -> None:
-    torch = pytest.importorskip("torch")
     from cliquesim.training.backbones import ExemplarNet
 
     torch.manual_seed(0)
@@ -392,7 +392,6 @@ def test_exemplar_svm_against_scikit_learn_and_its_mining() -> None:
 
 
 def test_imagenet_weights_are_checked(tmp_path: Path, place: Place) -> None:
-    torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
     from cliquesim.baselines.imagenet import OneTowerAlexNet, load_imagenet
@@ -426,7 +425,6 @@ def test_imagenet_weights_are_checked(tmp_path: Path, place: Place) -> None:
 
 
 def test_alexnet_of_torchvision_layer_by_layer() -> None:
-    torch = pytest.importorskip("torch")
     from torch.nn import functional
 
     from cliquesim.baselines.imagenet import OneTowerAlexNet
@@ -460,7 +458,6 @@ def test_alexnet_of_torchvision_layer_by_layer() -> None:
 
 
 def test_alexnet_is_measured_where_its_weights_are_given(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
     from cliquesim.baselines.imagenet import OneTowerAlexNet

@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F  # noqa: N812
+import toy_training
 import training_stand_ins
 
 from cliquesim._device import cuda_status
@@ -47,27 +48,15 @@ from cliquesim.training.sampling import CliqueSampler
 from cliquesim.training.step_inputs import StepSource
 
 CPU = torch.device("cpu")
-SMALL: dict[str, Any] = {
-    "image_size": 32,
-    "channels": (4, 8),
-    "embedding_dim": 16,
-    "batch_size": 16,
-    "images_per_clique": 4,
-    "cliques_per_batch": 4,
-    "precision": "float32",
-}
+SMALL: dict[str, Any] = {**toy_training.SMALL, "precision": "float32"}
 
 
 _real_capture = CudaStep._capture
 
 
 @pytest.fixture(autouse=True)
-def without_gpu(monkeypatch: pytest.MonkeyPatch):
+def without_gpu(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     training_stand_ins.install(monkeypatch)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

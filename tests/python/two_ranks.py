@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+import toy_training
 import training_stand_ins
 
 from cliquesim import cli
@@ -25,16 +26,7 @@ from cliquesim.training.optimizers import build_optimizer
 from cliquesim.training.sampling import CliqueSampler
 from cliquesim.training.step_inputs import StepInputs, StepSource
 
-SMALL: dict[str, Any] = {
-    "image_size": 32,
-    "channels": (4, 8),
-    "embedding_dim": 16,
-    "batch_size": 16,
-    "images_per_clique": 4,
-    "cliques_per_batch": 4,
-    "precision": "float32",
-    "steps": 13,
-}
+SMALL: dict[str, Any] = {**toy_training.SMALL, "precision": "float32", "steps": 13}
 SETTINGS: dict[str, dict[str, Any]] = {
     "contrastive": {},
     "softmax": {"loss": "softmax", "optimizer": "sgd", "averaging": "swa", "front_end": "rgb"},
