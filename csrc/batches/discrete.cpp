@@ -5,6 +5,7 @@
 
 #include "batches/batches.hpp"
 #include "batches/discrete_state.hpp"
+#include "batches/split_mix.hpp"
 #include "common/errors.hpp"
 #include "common/thread_pool.hpp"
 
@@ -13,21 +14,6 @@ namespace cliquesim {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// SplitMix64: the same numbers on every platform and for any thread count.
-class Generator {
-  public:
-    explicit Generator(std::uint64_t seed) : state_(seed) {}
-    std::int64_t below(std::int64_t bound) {
-        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15ULL);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-        return static_cast<std::int64_t>((z ^ (z >> 31)) % static_cast<std::uint64_t>(bound));
-    }
-
-  private:
-    std::uint64_t state_;
-};
 
 struct Move {
     std::int64_t batch, slot, out;
@@ -116,7 +102,7 @@ class Search {
     const DiscreteTables& tables_;
     DiscreteState state_;
     std::int64_t kicks_left_;
-    Generator generator_;
+    SplitMix64 generator_;
     std::vector<Move> trail_;
     std::int64_t batch_ = 0, idle_ = 0, swaps_ = 0;
     double change_ = 0;  // of Eq. (1) since the last local optimum

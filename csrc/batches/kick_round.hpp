@@ -3,23 +3,9 @@
 #pragma once
 
 #include "batches/kick_search.hpp"
+#include "batches/split_mix.hpp"
 
 namespace cliquesim {
-
-// SplitMix64, as the search on the CPU has it.
-class KickGenerator {
-  public:
-    CLIQUESIM_HOST_DEVICE explicit KickGenerator(std::uint64_t seed) : state_(seed) {}
-    CLIQUESIM_HOST_DEVICE std::int64_t below(std::int64_t bound) {
-        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15ULL);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-        return static_cast<std::int64_t>((z ^ (z >> 31)) % static_cast<std::uint64_t>(bound));
-    }
-
-  private:
-    std::uint64_t state_;
-};
 
 // What a kick ended with; no moves: not lower than it began.
 struct KickResult {
@@ -68,7 +54,7 @@ CLIQUESIM_HOST_DEVICE void kick_block(Block& block, const KickTables& t, const K
     block.all([&](std::int64_t thread, std::int64_t) {
         if (thread == 0) control = {0, 0, 0, 0, false};
     });
-    KickGenerator generator(seed + 0xd1342543de82ef95ULL * static_cast<std::uint64_t>(number));
+    SplitMix64 generator(seed + 0xd1342543de82ef95ULL * static_cast<std::uint64_t>(number));
     const std::int64_t exchanges = 2 + generator.below(2);
     std::int64_t b = generator.below(t.batches);
     for (std::int64_t i = 0; i < exchanges; ++i) {
