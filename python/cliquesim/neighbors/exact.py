@@ -106,7 +106,7 @@ def neighbors(
         With "cuda", the products are torch's, never in TF32: the same neighbours up to rounding,
         equal similarities in the same order. Arrays are copied to the current device; a
         tensor on a CUDA device is read there, on the caller's current stream. It takes the device
-        memory of X, a tile, and 8 (k + n_bottom) bytes per row. Not yet run on a GPU.
+        memory of X, a tile, and 8 (k + n_bottom) bytes per row.
     queries : (M, D) array, optional
         Find the neighbours of these rows among X instead. No row is excluded as the query itself.
     query_groups : (M,) int array, optional
