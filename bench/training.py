@@ -1,12 +1,14 @@
-"""Claim: a training step takes little longer than the network's arithmetic, and what comes before
-the network (augmentation, gradients) a fraction of what torch's own operations take.
+"""Claim: a training step takes little longer than the network's arithmetic, and what is beside its
+products (augmentation, gradients, batch norm) a fraction of what torch's own operations take.
 
-    python bench/training.py --threads 1 2 --output bench/results/training.json
+    OMP_WAIT_POLICY=passive python bench/training.py --threads 1 2 --output training.json
 
-One step of the default's training (128 frames, 96 pixels) on synthetic frames, once as it is and
-once with the pixels in torch (`augment` and `GradientFrontEnd.forward`, the references of the
-tests); the pixels alone, both ways; and embedding frames, both ways. They take turns, medians. The
-floor is the arithmetic of the network's products, forward and backward, at the speed that torch
+(The policy is what the command `cliquesim` sets.) One step of the default's training (128 frames,
+96 pixels) on synthetic frames, once as it is and once with the pixels, batch norm and ReLU in torch
+(`augment` and `GradientFrontEnd.forward`, the references of the tests, and torch's layers); the
+pixels alone, and batch norm and ReLU alone with their gradients, both ways; and embedding frames,
+both ways. They take turns, medians; freed memory is kept for both, as `train` keeps it. The floor
+is the arithmetic of the network's products, forward and backward, at the speed that torch
 multiplies matrices with in the training's precision. Prints a table, and JSON to --output.
 """
 
@@ -28,11 +30,13 @@ import torch
 from torch import Tensor
 
 from _measure import Request, at_least, provenance, table, take_turns
+from cliquesim import _core
 from cliquesim.training import (
     EmbeddingModel,
     GradientFrontEnd,
     TrainingConfig,
     augment,
+    backbones,
     embed,
     sample_augmentation,
     trainer,
@@ -64,6 +68,7 @@ def main() -> int:
 def measure(config: TrainingConfig, threads: int, repeats: int) -> dict[str, Any]:
     """Medians of every job, both ways, and the floor of a step."""
     torch.set_num_threads(threads)
+    _core.keep_freed_memory(True)
     jobs = make_jobs(config)
     answers: dict[tuple[str, str], list[Request]] = {
         (job, way): [] for job in jobs for way in (OURS, TORCH)
@@ -71,7 +76,7 @@ def measure(config: TrainingConfig, threads: int, repeats: int) -> dict[str, Any
 
     def call(key: tuple[str, str]) -> Request:
         job, way = key
-        with pixels_in_torch() if way == TORCH else contextlib.nullcontext():
+        with all_in_torch() if way == TORCH else contextlib.nullcontext():
             start = time.perf_counter()
             jobs[job]()
             return {"seconds": time.perf_counter() - start}
@@ -134,16 +139,29 @@ def make_jobs(config: TrainingConfig) -> dict[str, Callable[[], object]]:
             front_end, trainer.augment_frames(batch, drawn, config.augmentation), share
         )
 
+    layers, side = [], config.image_size
+    for channels in config.channels:
+        side = (side + 1) // 2
+        maps = torch.randn(n, side, side, channels).permute(0, 3, 1, 2)
+        maps = maps.to(resolve_precision(config.precision, maps.device)).requires_grad_()
+        layers.append((maps, torch.ones_like(maps), torch.nn.BatchNorm2d(channels)))
+
+    def norms() -> None:
+        for maps, above, norm in layers:
+            maps.grad = None
+            backbones.normalised_and_rectified(maps, norm).backward(above)
+
     return {
         "step": lambda: one.step(len(one.state.loss) % 100),
         "pixels of a step": pixels,
+        "batch norm and ReLU of a step": norms,
         "embedding": lambda: embed(model, frames, extent=extent),
     }
 
 
 @contextlib.contextmanager
-def pixels_in_torch() -> Iterator[None]:
-    """Augmentation and gradients by torch's operations within the block."""
+def all_in_torch() -> Iterator[None]:
+    """Augmentation, gradients, batch norm and ReLU by torch's operations within the block."""
 
     def augment_by_torch(frames: Tensor, *rest: Any) -> Tensor:
         return augment(as_floats(frames), *rest)
@@ -151,10 +169,14 @@ def pixels_in_torch() -> Iterator[None]:
     def gradients_by_torch(self: GradientFrontEnd, images: Tensor, extent: Tensor) -> Tensor:
         return fade_surroundings(self(images), extent).contiguous(memory_format=torch.channels_last)
 
+    def norm_by_torch(maps: Tensor, norm: torch.nn.BatchNorm2d) -> Tensor:
+        return torch.relu_(norm(maps))
+
     assert trainer.augment_frames is augment_frames
     with (
         mock.patch.object(trainer, "augment_frames", augment_by_torch),
         mock.patch.object(GradientFrontEnd, "on_cpu", gradients_by_torch),
+        mock.patch.object(backbones, "normalised_and_rectified", norm_by_torch),
     ):
         yield
 

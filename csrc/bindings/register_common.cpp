@@ -4,6 +4,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/stages.hpp"
 #include "common/cpu_features.hpp"
+#include "common/freed_memory.hpp"
 #include "common/thread_pool.hpp"
 
 namespace cliquesim::bindings {
@@ -11,6 +12,7 @@ namespace cliquesim::bindings {
 void register_common(py::module_& module) {
     module.def("best_simd_level", &best_simd_level);
     module.def("available_processors", &available_processors);
+    module.def("keep_freed_memory", &keep_freed_memory, py::arg("keep"));
     // For the tests of interruption, progress and exceptions in workers.
     module.def(
         "_busy_loop",

@@ -16,6 +16,79 @@ std::span<const T> rows_of(const Array<T>& array, py::ssize_t count, py::ssize_t
     return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
+// One value per channel.
+template <typename T>
+std::span<const float> per_channel(const Array<float>& array, const training::Rows<T>& x,
+                                   const char* name) {
+    require(array.ndim() == 1 && array.shape(0) == x.channels,
+            std::string(name) + " must have a value per channel");
+    return vector_view(array, name);
+}
+
+// `Stored` is what NumPy holds, T what it stands for.
+template <typename T, typename Stored>
+training::Rows<T> channels_last(const Array<Stored>& array, const char* name) {
+    require(array.ndim() == 2, std::string(name) + " must have 2 dimensions");
+    return {reinterpret_cast<const T*>(array.data()), array.shape(0), array.shape(1)};
+}
+
+template <typename T, typename Stored>
+T* written_like(Array<Stored>& array, const training::Rows<T>& x, const char* name) {
+    require(array.ndim() == 2 && array.shape(0) == x.count && array.shape(1) == x.channels,
+            std::string(name) + " must have the shape of x");
+    return reinterpret_cast<T*>(array.mutable_data());
+}
+
+template <typename T, typename Stored>
+void register_normalisation(py::module_& module) {
+    module.def(
+        "normalise_and_rectify",
+        [](const Array<Stored>& x, const Array<float>& weight, const Array<float>& bias,
+           float epsilon, Array<Stored> y, Array<float> mean, Array<float> variance,
+           int num_threads) {
+            const auto rows = channels_last<T>(x, "x");
+            const training::Normalisation norm{per_channel(weight, rows, "weight"),
+                                               per_channel(bias, rows, "bias"), epsilon};
+            per_channel(mean, rows, "mean");
+            per_channel(variance, rows, "variance");
+            T* out = written_like(y, rows, "y");
+            float *first = mean.mutable_data(), *second = variance.mutable_data();
+            run_kernel(num_threads, py::none(), [&](const Context& context) {
+                training::normalise_and_rectify(rows, norm, out, first, second, context);
+            });
+        },
+        py::arg("x").noconvert(), py::arg("weight").noconvert(), py::arg("bias").noconvert(),
+        py::arg("epsilon"), py::arg("y").noconvert(), py::arg("mean").noconvert(),
+        py::arg("variance").noconvert(), py::arg("num_threads"));
+    module.def(
+        "normalise_and_rectify_gradient",
+        [](const Array<Stored>& x, const Array<Stored>& dy, const Array<float>& weight,
+           const Array<float>& bias, float epsilon, const Array<float>& mean,
+           const Array<float>& variance, Array<Stored> dx, Array<float> dweight, Array<float> dbias,
+           int num_threads) {
+            const auto rows = channels_last<T>(x, "x");
+            const auto above = channels_last<T>(dy, "dy");
+            require(above.count == rows.count && above.channels == rows.channels,
+                    "dy must have the shape of x");
+            const training::Normalisation norm{per_channel(weight, rows, "weight"),
+                                               per_channel(bias, rows, "bias"), epsilon};
+            const float* first = per_channel(mean, rows, "mean").data();
+            const float* second = per_channel(variance, rows, "variance").data();
+            per_channel(dweight, rows, "dweight");
+            per_channel(dbias, rows, "dbias");
+            T* out = written_like(dx, rows, "dx");
+            float *of_weight = dweight.mutable_data(), *of_bias = dbias.mutable_data();
+            run_kernel(num_threads, py::none(), [&](const Context& context) {
+                training::normalise_and_rectify_gradient(rows, above.data, norm, first, second, out,
+                                                         of_weight, of_bias, context);
+            });
+        },
+        py::arg("x").noconvert(), py::arg("dy").noconvert(), py::arg("weight").noconvert(),
+        py::arg("bias").noconvert(), py::arg("epsilon"), py::arg("mean").noconvert(),
+        py::arg("variance").noconvert(), py::arg("dx").noconvert(), py::arg("dweight").noconvert(),
+        py::arg("dbias").noconvert(), py::arg("num_threads"));
+}
+
 }  // namespace
 
 void register_training(py::module_& module) {
@@ -67,6 +140,8 @@ void register_training(py::module_& module) {
         py::arg("images").noconvert(), py::arg("window"), py::arg("floor"),
         py::arg("rows").noconvert(), py::arg("columns").noconvert(),
         py::arg("channels").noconvert(), py::arg("num_threads"));
+    register_normalisation<float, float>(module);
+    register_normalisation<Bfloat16, std::int16_t>(module);
 }
 
 }  // namespace cliquesim::bindings

@@ -1,11 +1,13 @@
-// What a training step does to its frames before the network sees them: random changes, and the
-// fixed gradients that stand for colours. The Python modules training/augmentation.py and
-// training/backbones.py say the same in torch, for every other device.
+// What a training step does beside the network's products. To its frames before the network sees
+// them: random changes, and the fixed gradients that stand for colours. Within the network: batch
+// norm and ReLU. The Python modules training/augmentation.py and training/backbones.py say the same
+// in torch, for every other device.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
+#include "common/bfloat16.hpp"
 #include "common/context.hpp"
 
 namespace cliquesim::training {
@@ -54,5 +56,32 @@ struct GradientSettings {
 void gradient_channels(const Images& images, const GradientSettings& settings,
                        std::span<const float> rows, std::span<const float> columns, float* channels,
                        const Context& context);
+
+// Maps with channels last: `count` pixels of all frames, each of `channels` values. T is float or
+// Bfloat16; sums are float within a chunk of rows and double over them.
+template <typename T>
+struct Rows {
+    const T* data = nullptr;
+    std::int64_t count = 0;
+    std::int64_t channels = 0;
+};
+
+// Per channel.
+struct Normalisation {
+    std::span<const float> weight, bias;
+    float epsilon = 1e-5F;
+};
+
+// y = max(0, weight (x - mean) / sqrt(variance + epsilon) + bias), with mean and variance (biased)
+// of each channel over all rows, which are written, too: batch norm and ReLU in two passes over x.
+template <typename T>
+void normalise_and_rectify(const Rows<T>& x, const Normalisation& norm, T* y, float* mean,
+                           float* variance, const Context& context);
+
+// Gradients of a loss from `dy`, that for y: in two passes over x and dy.
+template <typename T>
+void normalise_and_rectify_gradient(const Rows<T>& x, const T* dy, const Normalisation& norm,
+                                    const float* mean, const float* variance, T* dx, float* dweight,
+                                    float* dbias, const Context& context);
 
 }  // namespace cliquesim::training

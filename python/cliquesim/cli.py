@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -445,4 +446,7 @@ def _observer(quiet: bool) -> Any:
 
 def main() -> None:
     """Entry point of the `cliquesim` command."""
+    # Threads of torch's OpenMP that have nothing to do sleep then, instead of taking processor time
+    # from the threads of our own kernels; OpenMP reads it when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     app()

@@ -125,3 +125,71 @@ TEST_CASE("gradient_channels: the definition, pixel by pixel") {
                                                 {}, channels.data(), {1}),
                     std::exception);
 }
+
+TEST_CASE("normalise_and_rectify: batch norm and ReLU, and their gradients, by plain loops") {
+    // Channels in blocks of 32 and 8 and singly; rows in more than one chunk.
+    const std::int64_t count = 1000, channels = 43;
+    std::mt19937 generator(5);
+    std::normal_distribution<float> normal;
+    const auto draw = [&](std::int64_t n) {
+        std::vector<float> values(static_cast<std::size_t>(n));
+        for (float& value : values) value = normal(generator);
+        return values;
+    };
+    auto x = draw(count * channels);
+    for (float& value : x) value = 3 * value + 40;  // far from 0
+    const auto dy = draw(count * channels), weight = draw(channels), bias = draw(channels);
+    const training::Rows<float> rows{x.data(), count, channels};
+    const training::Normalisation norm{weight, bias, 1e-3F};
+    const auto at = [&](std::int64_t r, std::int64_t c) {
+        return static_cast<std::size_t>(r * channels + c);
+    };
+    std::vector<float> y(x.size()), dx(x.size());
+    auto mean = draw(channels), variance = mean, dweight = mean, dbias = mean;
+    const auto run = [&](int threads) {
+        training::normalise_and_rectify(rows, norm, y.data(), mean.data(), variance.data(),
+                                        {threads});
+        training::normalise_and_rectify_gradient(rows, dy.data(), norm, mean.data(),
+                                                 variance.data(), dx.data(), dweight.data(),
+                                                 dbias.data(), {threads});
+    };
+    run(1);
+    const auto y_of_one = y, dx_of_one = dx, dweight_of_one = dweight;
+    run(3);
+    CHECK(y == y_of_one);
+    CHECK(dx == dx_of_one);
+    CHECK(dweight == dweight_of_one);
+    for (std::int64_t c = 0; c < channels; ++c) {
+        double middle = 0, square = 0, plain = 0, weighted = 0;
+        for (std::int64_t r = 0; r < count; ++r) middle += x[at(r, c)] / double{count};
+        for (std::int64_t r = 0; r < count; ++r)
+            square += (x[at(r, c)] - middle) * (x[at(r, c)] - middle) / double{count};
+        const auto k = static_cast<std::size_t>(c);
+        CHECK(mean[k] == doctest::Approx(middle));
+        CHECK(variance[k] == doctest::Approx(square));
+        const double deviation = std::sqrt(square + 1e-3F);
+        const auto normalised = [&](std::int64_t r) { return (x[at(r, c)] - middle) / deviation; };
+        const auto before_relu = [&](std::int64_t r) {
+            return normalised(r) * weight[k] + bias[k];
+        };
+        const auto passed = [&](std::int64_t r) {
+            return before_relu(r) > 0 ? static_cast<double>(dy[at(r, c)]) : 0.0;
+        };
+        for (std::int64_t r = 0; r < count; ++r) {
+            plain += passed(r);
+            weighted += passed(r) * normalised(r);
+        }
+        CHECK(dbias[k] == doctest::Approx(plain).epsilon(1e-3));
+        CHECK(dweight[k] == doctest::Approx(weighted).epsilon(1e-3));
+        for (std::int64_t r = 0; r < count; r += 7) {
+            CHECK(std::abs(y[at(r, c)] - std::max(0.0, before_relu(r))) < 1e-4);
+            const double expected = weight[k] / deviation *
+                                    (passed(r) - plain / count - normalised(r) * weighted / count);
+            CHECK(std::abs(dx[at(r, c)] - expected) < 1e-4);
+        }
+    }
+    CHECK_THROWS_AS(
+        training::normalise_and_rectify(training::Rows<float>{x.data(), 0, channels}, norm,
+                                        y.data(), mean.data(), variance.data(), {1}),
+        std::exception);
+}

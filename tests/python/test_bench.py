@@ -171,7 +171,8 @@ def test_training(tmp_path: Path) -> None:
     result = run("training.py", "--size", 32, "--batch", 16, "--repeats", 1, "--output", out)
     assert result.returncode == 0, result.stderr
     (case,) = json.loads(out.read_text())["cases"]
-    assert set(case["torch_over_ours"]) == {"step", "pixels of a step", "embedding"}
+    jobs = {"step", "pixels of a step", "batch norm and ReLU of a step", "embedding"}
+    assert set(case["torch_over_ours"]) == jobs
     assert case["floor_seconds"] > 0
     # 16, 8, 4, 2 pixels a side after each convolution.
     products = 256 * 32 * 75 + 64 * 64 * 288 + 16 * 128 * 576 + 4 * 256 * 1152 + 1024 * 256

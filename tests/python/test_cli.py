@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cliquesim import cli
 from cliquesim._device import cuda_status
 
 ROOT = Path(__file__).parents[2]
@@ -142,3 +143,15 @@ def test_a_run_of_another_version_is_refused_by_every_command(tmp_path: Path) ->
         result = cliquesim(*arguments)
         assert result.returncode == 2, (arguments, result.stderr)
         assert "format version 99" in result.stderr.replace("\n", " ")
+
+
+def test_idle_threads_of_openmp_sleep_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    cli.main()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    cli.main()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"

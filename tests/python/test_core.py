@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -74,3 +75,8 @@ def test_ctrl_c_is_seen_within_a_second(num_threads: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         _core._busy_loop(2000 * num_threads, -1, num_threads, None)
     assert time.monotonic() - start < 1.2
+
+
+def test_whether_freed_memory_is_kept_can_be_said_again_and_again() -> None:
+    known = platform.libc_ver()[0] == "glibc"
+    assert [_core.keep_freed_memory(keep) for keep in (True, True, False, False)] == [known] * 4

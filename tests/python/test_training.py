@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from toy_training import SMALL
 
 from cliquesim.errors import InputError, RunError
 from cliquesim.fusion import standardize
-from cliquesim.training import AugmentationConfig, EmbeddingModel, TrainingConfig, embed, train
+from cliquesim.training import (
+    AugmentationConfig,
+    EmbeddingModel,
+    TrainingConfig,
+    embed,
+    train,
+    trainer,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,6 +161,21 @@ def test_ctrl_c_saves_the_step_that_was_done(tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "training stopped; 8 steps are saved"
     assert file.is_file()
+
+
+def test_freed_memory_is_kept_while_it_trains_and_no_longer(toy, monkeypatch):
+    kept = []
+    monkeypatch.setattr(trainer, "_core", SimpleNamespace(keep_freed_memory=kept.append))
+    frames, cliques, _ = toy
+    train(frames, cliques, config=TrainingConfig(**SMALL, steps=1))
+    assert kept == [True, False]
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(frames, cliques, config=TrainingConfig(**SMALL, steps=2), progress=fail)
+    assert kept == [True, False] * 2
 
 
 def _auc(features, cliques):

@@ -13,6 +13,7 @@ _F64 = NDArray[np.float64]
 _I64 = NDArray[np.int64]
 _I32 = NDArray[np.int32]
 _Bool = NDArray[np.bool_]
+_Map = NDArray[np.float32] | NDArray[np.int16]
 
 simd_level: str
 
@@ -24,6 +25,7 @@ def load_level(level: str) -> ModuleType: ...
 
 def best_simd_level() -> str: ...
 def available_processors() -> int: ...
+def keep_freed_memory(keep: bool) -> bool: ...
 def _busy_loop(count: int, fail_at: int, num_threads: int, progress: _Progress) -> int: ...
 
 # --- hog ---
@@ -266,6 +268,31 @@ def gradient_channels(
     rows: _F32,  # (n, H), or empty
     columns: _F32,  # (n, W), or empty
     channels: _F32,  # (n, H, W, 3), written
+    num_threads: int,
+) -> None: ...
+
+# Maps as rows of channels, float32, or bfloat16 as its bits (int16).
+def normalise_and_rectify(
+    x: _Map,  # (n, C)
+    weight: _F32,  # (C,)
+    bias: _F32,  # (C,)
+    epsilon: float,
+    y: _Map,  # (n, C), written
+    mean: _F32,  # (C,), written
+    variance: _F32,  # (C,), written
+    num_threads: int,
+) -> None: ...
+def normalise_and_rectify_gradient(
+    x: _Map,  # (n, C)
+    dy: _Map,  # (n, C)
+    weight: _F32,  # (C,)
+    bias: _F32,  # (C,)
+    epsilon: float,
+    mean: _F32,  # (C,)
+    variance: _F32,  # (C,)
+    dx: _Map,  # (n, C), written
+    dweight: _F32,  # (C,), written
+    dbias: _F32,  # (C,), written
     num_threads: int,
 ) -> None: ...
 

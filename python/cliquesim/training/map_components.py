@@ -58,6 +58,7 @@ def principal_components(
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = rows - mean
     values, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))
+    count = min(count, len(rows) - 1)  # centred rows sum to 0
     kept = np.flatnonzero(values > _NEGLIGIBLE * max(values[-1], 0.0))[::-1][:count]
     directions = vectors[:, kept].T @ centred / np.sqrt(values[kept])[:, None]
     return mean, directions.astype(np.float32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,11 +33,24 @@ def build_optimizer(
     rate = config.learning_rate
     if graph_safe:
         return _graph_safe(config, groups)
+    # In one pass over the weights where this torch has that on the CPU.
     if config.optimizer == "adagrad":
-        return torch.optim.Adagrad(groups, lr=rate, eps=config.epsilon)
+        fused = _fused_on_cpu(torch.optim.Adagrad)
+        return torch.optim.Adagrad(groups, lr=rate, eps=config.epsilon, **fused)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=rate)
+        fused = _fused_on_cpu(torch.optim.SGD)
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, **fused)
+    return torch.optim.AdamW(groups, lr=rate, **_fused_on_cpu(torch.optim.AdamW))
+
+
+@functools.cache
+def _fused_on_cpu(kind: Callable[..., torch.optim.Optimizer]) -> dict[str, Any]:
+    """`{"fused": True}`, or nothing."""
+    try:
+        kind([nn.Parameter(torch.zeros(1))], lr=0.1, fused=True)
+    except (RuntimeError, TypeError):
+        return {}
+    return {"fused": True}
 
 
 def _graph_safe(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from cliquesim import _core
 from cliquesim._files import PathLike
 from cliquesim._validation import as_extent
 from cliquesim.errors import InputError, RunError
@@ -179,6 +180,7 @@ def train(
         limited_threads(num_threads),
         torch.random.fork_rng(devices=cuda),
         repeatable_convolutions(),
+        _freed_memory_kept(place),
     ):
         trainer = _Trainer(
             frames, frame, flip, sequence_of_row, share, sampler, config, place, initial, ranks
@@ -389,6 +391,19 @@ class _Trainer:
         add_map_components(
             self.model, self.frames, source.frame, source.flip, source.extent, str(self.device)
         )
+
+
+@contextlib.contextmanager
+def _freed_memory_kept(device: torch.device) -> Iterator[None]:
+    """Every step frees and asks for the same maps, each of whose pages would cost a fault."""
+    if device.type != "cpu":
+        yield
+        return
+    _core.keep_freed_memory(True)
+    try:
+        yield
+    finally:
+        _core.keep_freed_memory(False)
 
 
 @contextlib.contextmanager
