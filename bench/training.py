@@ -148,8 +148,8 @@ def make_jobs(config: TrainingConfig) -> dict[str, Callable[[], object]]:
 
     def norms() -> None:
         for maps, above, norm in layers:
-            maps.grad = None
-            backbones.normalised_and_rectified(maps, norm).backward(above)
+            y = backbones.normalised_and_rectified(maps, norm)
+            torch.autograd.grad(y, (maps, norm.weight, norm.bias), above)
 
     return {
         "step": lambda: one.step(len(one.state.loss) % 100),
