@@ -36,11 +36,11 @@ from cliquesim.training import (
     GradientFrontEnd,
     TrainingConfig,
     augment,
-    backbones,
     embed,
     sample_augmentation,
     trainer,
 )
+from cliquesim.training._normalisation import NormalisedRelu
 from cliquesim.training.augmentation import augment_frames
 from cliquesim.training.backbones import fade_surroundings, seen_by_network
 from cliquesim.training.pixels import as_floats, resized, resolve_precision
@@ -144,12 +144,11 @@ def make_jobs(config: TrainingConfig) -> dict[str, Callable[[], object]]:
         side = (side + 1) // 2
         maps = torch.randn(n, side, side, channels).permute(0, 3, 1, 2)
         maps = maps.to(resolve_precision(config.precision, maps.device)).requires_grad_()
-        layers.append((maps, torch.ones_like(maps), torch.nn.BatchNorm2d(channels)))
+        layers.append((maps, torch.ones_like(maps), NormalisedRelu(channels)))
 
     def norms() -> None:
         for maps, above, norm in layers:
-            y = backbones.normalised_and_rectified(maps, norm)
-            torch.autograd.grad(y, (maps, norm.weight, norm.bias), above)
+            torch.autograd.grad(norm(maps), (maps, norm.weight, norm.bias), above)
 
     return {
         "step": lambda: one.step(len(one.state.loss) % 100),
@@ -169,14 +168,14 @@ def all_in_torch() -> Iterator[None]:
     def gradients_by_torch(self: GradientFrontEnd, images: Tensor, extent: Tensor) -> Tensor:
         return fade_surroundings(self(images), extent).contiguous(memory_format=torch.channels_last)
 
-    def norm_by_torch(maps: Tensor, norm: torch.nn.BatchNorm2d) -> Tensor:
-        return torch.relu_(norm(maps))
+    def norm_by_torch(self: NormalisedRelu, maps: Tensor) -> Tensor:
+        return torch.relu_(torch.nn.BatchNorm2d.forward(self, maps))
 
     assert trainer.augment_frames is augment_frames
     with (
         mock.patch.object(trainer, "augment_frames", augment_by_torch),
         mock.patch.object(GradientFrontEnd, "on_cpu", gradients_by_torch),
-        mock.patch.object(backbones, "normalised_and_rectified", norm_by_torch),
+        mock.patch.object(NormalisedRelu, "forward", norm_by_torch),
     ):
         yield
 

@@ -1,5 +1,6 @@
 #include "bindings/arrays.hpp"
 #include "bindings/stages.hpp"
+#include "common/bfloat16.hpp"
 #include "training/training.hpp"
 
 namespace cliquesim::bindings {
@@ -18,23 +19,23 @@ std::span<const T> rows_of(const Array<T>& array, py::ssize_t count, py::ssize_t
 
 // One value per channel.
 template <typename T>
-std::span<const float> per_channel(const Array<float>& array, const training::Rows<T>& x,
+std::span<const float> per_channel(const Array<float>& array, const MatrixView<const T>& x,
                                    const char* name) {
-    require(array.ndim() == 1 && array.shape(0) == x.channels,
+    require(array.ndim() == 1 && array.shape(0) == x.cols,
             std::string(name) + " must have a value per channel");
     return vector_view(array, name);
 }
 
 // `Stored` is what NumPy holds, T what it stands for.
 template <typename T, typename Stored>
-training::Rows<T> channels_last(const Array<Stored>& array, const char* name) {
-    require(array.ndim() == 2, std::string(name) + " must have 2 dimensions");
-    return {reinterpret_cast<const T*>(array.data()), array.shape(0), array.shape(1)};
+MatrixView<const T> channels_last(const Array<Stored>& array, const char* name) {
+    const auto stored = matrix_view(array, name);
+    return {reinterpret_cast<const T*>(stored.data), stored.rows, stored.cols};
 }
 
 template <typename T, typename Stored>
-T* written_like(Array<Stored>& array, const training::Rows<T>& x, const char* name) {
-    require(array.ndim() == 2 && array.shape(0) == x.count && array.shape(1) == x.channels,
+T* written_like(Array<Stored>& array, const MatrixView<const T>& x, const char* name) {
+    require(array.ndim() == 2 && array.shape(0) == x.rows && array.shape(1) == x.cols,
             std::string(name) + " must have the shape of x");
     return reinterpret_cast<T*>(array.mutable_data());
 }
@@ -68,7 +69,7 @@ void register_normalisation(py::module_& module) {
            int num_threads) {
             const auto rows = channels_last<T>(x, "x");
             const auto above = channels_last<T>(dy, "dy");
-            require(above.count == rows.count && above.channels == rows.channels,
+            require(above.rows == rows.rows && above.cols == rows.cols,
                     "dy must have the shape of x");
             const training::Normalisation norm{per_channel(weight, rows, "weight"),
                                                per_channel(bias, rows, "bias"), epsilon};

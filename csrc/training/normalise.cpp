@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <span>
 #include <vector>
 
+#include "common/bfloat16.hpp"
 #include "common/errors.hpp"
 #include "common/thread_pool.hpp"
 #include "training/training.hpp"
@@ -16,23 +16,6 @@ namespace {
 
 constexpr std::int64_t chunk_values = 16384;  // of a chunk of rows: it stays in the cache
 constexpr int block_width = 32;               // channels at a time, in registers
-
-inline float widened(float value) {
-    return value;
-}
-inline float widened(Bfloat16 value) {
-    return std::bit_cast<float>(std::uint32_t{value.bits} << 16U);
-}
-
-// To the nearest, the even one at ties; without a branch, so that loops of it become vectors.
-inline void narrow(float value, float& out) {
-    out = value;
-}
-inline void narrow(float value, Bfloat16& out) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    const std::uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
-    out.bits = static_cast<std::uint16_t>(value != value ? 0x7FC0U : rounded);
-}
 
 struct Span {
     std::int64_t begin, end;
@@ -69,20 +52,20 @@ std::array<float, width> taken(std::span<const float> values, std::int64_t first
 
 // Mean and summed squared deviations of one chunk, 2 x channels values.
 template <typename T>
-void chunk_moments(const Rows<T>& x, Span rows, float* mean, float* squares) {
+void chunk_moments(const MatrixView<const T>& x, Span rows, float* mean, float* squares) {
     const auto count = static_cast<float>(rows.end - rows.begin);
-    for_channel_blocks(x.channels, [&]<int width>(std::int64_t first) {
+    for_channel_blocks(x.cols, [&]<int width>(std::int64_t first) {
         float sum[width] = {};
         for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-            const T* row = x.data + r * x.channels + first;
-            for (int l = 0; l < width; ++l) sum[l] += widened(row[l]);
+            const T* row = x.row(r) + first;
+            for (int l = 0; l < width; ++l) sum[l] += to_float(row[l]);
         }
         float middle[width], square[width] = {};
         for (int l = 0; l < width; ++l) middle[l] = sum[l] / count;
         for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-            const T* row = x.data + r * x.channels + first;
+            const T* row = x.row(r) + first;
             for (int l = 0; l < width; ++l) {
-                const float away = widened(row[l]) - middle[l];
+                const float away = to_float(row[l]) - middle[l];
                 square[l] += away * away;
             }
         }
@@ -105,22 +88,28 @@ Affine affine_of(const Normalisation& norm, const float* mean, const float* vari
     return found;
 }
 
+// The gradient for what ReLU takes, from that for what it gives.
+template <typename T>
+float passed(float taken, T above) {
+    return taken > 0 ? to_float(above) : 0.0F;
+}
+
 }  // namespace
 
 template <typename T>
-void normalise_and_rectify(const Rows<T>& x, const Normalisation& norm, T* y, float* mean,
-                           float* variance, const Context& context) {
-    require(x.count > 0, "there must be at least one row");
-    const std::int64_t channels = x.channels;
+void normalise_and_rectify(const MatrixView<const T>& x, const Normalisation& norm, T* y,
+                           float* mean, float* variance, const Context& context) {
+    require(x.rows > 0, "there must be at least one row");
+    const std::int64_t channels = x.cols;
     const auto width = static_cast<std::size_t>(channels);
-    const Chunks chunks(x.count, channels);
+    const Chunks chunks(x.rows, channels);
     ThreadPool pool(context);
     std::vector<float> moments(static_cast<std::size_t>(chunks.count()) * 2 * width);
     pool.parallel_for(chunks.count(), [&](std::int64_t i, int) {
         float* out = moments.data() + i * 2 * channels;
         chunk_moments(x, chunks[i], out, out + channels);
     });
-    const auto n = static_cast<double>(x.count);
+    const auto n = static_cast<double>(x.rows);
     std::vector<double> middle(width), square(width);
     for (std::int64_t i = 0; i < chunks.count(); ++i) {
         const auto count = static_cast<double>(chunks[i].end - chunks[i].begin);
@@ -145,11 +134,11 @@ void normalise_and_rectify(const Rows<T>& x, const Normalisation& norm, T* y, fl
         for_channel_blocks(channels, [&]<int w>(std::int64_t first) {
             const auto scale = taken<w>(affine.scale, first), shift = taken<w>(affine.shift, first);
             for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-                const T* in = x.data + r * channels + first;
+                const T* in = x.row(r) + first;
                 T* out = y + r * channels + first;
                 for (int l = 0; l < w; ++l) {
-                    const float value = widened(in[l]) * scale[l] + shift[l];
-                    narrow(value < 0 ? 0.0F : value, out[l]);  // NaN stays
+                    const float value = to_float(in[l]) * scale[l] + shift[l];
+                    out[l] = from_float<T>(value < 0 ? 0.0F : value);  // NaN stays
                 }
             }
         });
@@ -157,13 +146,14 @@ void normalise_and_rectify(const Rows<T>& x, const Normalisation& norm, T* y, fl
 }
 
 template <typename T>
-void normalise_and_rectify_gradient(const Rows<T>& x, const T* dy, const Normalisation& norm,
-                                    const float* mean, const float* variance, T* dx, float* dweight,
-                                    float* dbias, const Context& context) {
-    require(x.count > 0, "there must be at least one row");
-    const std::int64_t channels = x.channels;
+void normalise_and_rectify_gradient(const MatrixView<const T>& x, const T* dy,
+                                    const Normalisation& norm, const float* mean,
+                                    const float* variance, T* dx, float* dweight, float* dbias,
+                                    const Context& context) {
+    require(x.rows > 0, "there must be at least one row");
+    const std::int64_t channels = x.cols;
     const auto width = static_cast<std::size_t>(channels);
-    const Chunks chunks(x.count, channels);
+    const Chunks chunks(x.rows, channels);
     const Affine affine = affine_of(norm, mean, variance);
     ThreadPool pool(context);
     // Of what passes the ReLU: its sum, and that of its products with the deviation from the mean.
@@ -176,12 +166,11 @@ void normalise_and_rectify_gradient(const Rows<T>& x, const T* dy, const Normali
             const auto middle = taken<w>({mean, width}, first);
             float plain[w] = {}, weighted[w] = {};
             for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-                const T* in = x.data + r * channels + first;
+                const T* in = x.row(r) + first;
                 const T* above = dy + r * channels + first;
                 for (int l = 0; l < w; ++l) {
-                    const float value = widened(in[l]);
-                    const bool passes = value * scale[l] + shift[l] > 0;
-                    const float part = passes ? widened(above[l]) : 0.0F;
+                    const float value = to_float(in[l]);
+                    const float part = passed(value * scale[l] + shift[l], above[l]);
                     plain[l] += part;
                     weighted[l] += part * (value - middle[l]);
                 }
@@ -192,7 +181,7 @@ void normalise_and_rectify_gradient(const Rows<T>& x, const T* dy, const Normali
             }
         });
     });
-    const auto n = static_cast<double>(x.count);
+    const auto n = static_cast<double>(x.rows);
     std::vector<float> slope(width), level(width);  // dx = scale dy + slope x + level
     for (std::size_t c = 0; c < width; ++c) {
         double plain = 0, weighted = 0;
@@ -213,28 +202,27 @@ void normalise_and_rectify_gradient(const Rows<T>& x, const T* dy, const Normali
             const auto scale = taken<w>(affine.scale, first), shift = taken<w>(affine.shift, first);
             const auto tilt = taken<w>(slope, first), base = taken<w>(level, first);
             for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-                const T* in = x.data + r * channels + first;
+                const T* in = x.row(r) + first;
                 const T* above = dy + r * channels + first;
                 T* out = dx + r * channels + first;
                 for (int l = 0; l < w; ++l) {
-                    const float value = widened(in[l]);
-                    const bool passes = value * scale[l] + shift[l] > 0;
-                    const float part = passes ? widened(above[l]) : 0.0F;
-                    narrow(scale[l] * part + (tilt[l] * value + base[l]), out[l]);
+                    const float value = to_float(in[l]);
+                    const float part = passed(value * scale[l] + shift[l], above[l]);
+                    out[l] = from_float<T>(scale[l] * part + (tilt[l] * value + base[l]));
                 }
             }
         });
     });
 }
 
-template void normalise_and_rectify(const Rows<float>&, const Normalisation&, float*, float*,
-                                    float*, const Context&);
-template void normalise_and_rectify(const Rows<Bfloat16>&, const Normalisation&, Bfloat16*, float*,
-                                    float*, const Context&);
-template void normalise_and_rectify_gradient(const Rows<float>&, const float*, const Normalisation&,
-                                             const float*, const float*, float*, float*, float*,
-                                             const Context&);
-template void normalise_and_rectify_gradient(const Rows<Bfloat16>&, const Bfloat16*,
+template void normalise_and_rectify(const MatrixView<const float>&, const Normalisation&, float*,
+                                    float*, float*, const Context&);
+template void normalise_and_rectify(const MatrixView<const Bfloat16>&, const Normalisation&,
+                                    Bfloat16*, float*, float*, const Context&);
+template void normalise_and_rectify_gradient(const MatrixView<const float>&, const float*,
+                                             const Normalisation&, const float*, const float*,
+                                             float*, float*, float*, const Context&);
+template void normalise_and_rectify_gradient(const MatrixView<const Bfloat16>&, const Bfloat16*,
                                              const Normalisation&, const float*, const float*,
                                              Bfloat16*, float*, float*, const Context&);
 

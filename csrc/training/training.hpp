@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <span>
 
-#include "common/bfloat16.hpp"
 #include "common/context.hpp"
+#include "common/matrix.hpp"
 
 namespace cliquesim::training {
 
@@ -57,15 +57,6 @@ void gradient_channels(const Images& images, const GradientSettings& settings,
                        std::span<const float> rows, std::span<const float> columns, float* channels,
                        const Context& context);
 
-// Maps with channels last: `count` pixels of all frames, each of `channels` values. T is float or
-// Bfloat16; sums are float within a chunk of rows and double over them.
-template <typename T>
-struct Rows {
-    const T* data = nullptr;
-    std::int64_t count = 0;
-    std::int64_t channels = 0;
-};
-
 // Per channel.
 struct Normalisation {
     std::span<const float> weight, bias;
@@ -74,14 +65,17 @@ struct Normalisation {
 
 // y = max(0, weight (x - mean) / sqrt(variance + epsilon) + bias), with mean and variance (biased)
 // of each channel over all rows, which are written, too: batch norm and ReLU in two passes over x.
+// The rows are the pixels of all frames, the columns the channels of maps that have them last; T is
+// float or Bfloat16. Sums are float within a chunk of rows and double over them.
 template <typename T>
-void normalise_and_rectify(const Rows<T>& x, const Normalisation& norm, T* y, float* mean,
-                           float* variance, const Context& context);
+void normalise_and_rectify(const MatrixView<const T>& x, const Normalisation& norm, T* y,
+                           float* mean, float* variance, const Context& context);
 
 // Gradients of a loss from `dy`, that for y: in two passes over x and dy.
 template <typename T>
-void normalise_and_rectify_gradient(const Rows<T>& x, const T* dy, const Normalisation& norm,
-                                    const float* mean, const float* variance, T* dx, float* dweight,
-                                    float* dbias, const Context& context);
+void normalise_and_rectify_gradient(const MatrixView<const T>& x, const T* dy,
+                                    const Normalisation& norm, const float* mean,
+                                    const float* variance, T* dx, float* dweight, float* dbias,
+                                    const Context& context);
 
 }  // namespace cliquesim::training

@@ -139,7 +139,7 @@ TEST_CASE("normalise_and_rectify: batch norm and ReLU, and their gradients, by p
     auto x = draw(count * channels);
     for (float& value : x) value = 3 * value + 40;  // far from 0
     const auto dy = draw(count * channels), weight = draw(channels), bias = draw(channels);
-    const training::Rows<float> rows{x.data(), count, channels};
+    const MatrixView<const float> rows{x.data(), count, channels};
     const training::Normalisation norm{weight, bias, 1e-3F};
     const auto at = [&](std::int64_t r, std::int64_t c) {
         return static_cast<std::size_t>(r * channels + c);
@@ -189,7 +189,7 @@ TEST_CASE("normalise_and_rectify: batch norm and ReLU, and their gradients, by p
         }
     }
     CHECK_THROWS_AS(
-        training::normalise_and_rectify(training::Rows<float>{x.data(), 0, channels}, norm,
+        training::normalise_and_rectify(MatrixView<const float>{x.data(), 0, channels}, norm,
                                         y.data(), mean.data(), variance.data(), {1}),
         std::exception);
 }

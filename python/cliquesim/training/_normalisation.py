@@ -14,32 +14,34 @@ from torch import Tensor, nn
 from cliquesim import _core
 
 
-def normalised_and_rectified(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """`relu(norm(x))` of maps (N, C, H, W); channels last where it is training on the CPU.
+class NormalisedRelu(nn.BatchNorm2d):
+    """Batch norm and then ReLU, (N, C, H, W) to the same; channels last in training on the CPU.
 
     There torch reads and writes every map some ten times, which takes longer than the convolutions.
     Statistics are float64 sums of float32 sums, the same for any number of threads.
     """
-    mean, variance, momentum = norm.running_mean, norm.running_var, norm.momentum
-    rows = x.numel() // x.shape[1]
-    if (
-        not norm.training
-        or x.device.type != "cpu"
-        or x.dtype not in (torch.float32, torch.bfloat16)
-        or rows < 2
-        or mean is None
-        or variance is None
-        or momentum is None
-    ):
-        return F.relu(norm(x), inplace=True)
-    apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _NormalisedAndRectified.apply
-    y, batch_mean, batch_variance = apply(x, norm.weight, norm.bias, norm.eps)
-    with torch.no_grad():
-        mean.lerp_(batch_mean, momentum)
-        variance.lerp_(batch_variance * (rows / (rows - 1)), momentum)
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked += 1
-    return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance, momentum = self.running_mean, self.running_var, self.momentum
+        rows = x.numel() // x.shape[1]
+        if (
+            not self.training
+            or x.device.type != "cpu"
+            or x.dtype not in (torch.float32, torch.bfloat16)
+            or rows < 2
+            or mean is None
+            or variance is None
+            or momentum is None
+        ):
+            return F.relu(super().forward(x), inplace=True)
+        apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _NormalisedAndRectified.apply
+        y, batch_mean, batch_variance = apply(x, self.weight, self.bias, self.eps)
+        with torch.no_grad():
+            mean.lerp_(batch_mean, momentum)
+            variance.lerp_(batch_variance * (rows / (rows - 1)), momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+        return y
 
 
 class _NormalisedAndRectified(torch.autograd.Function):

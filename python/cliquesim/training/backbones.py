@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cliquesim import _core
 from cliquesim.errors import InputError
 from cliquesim.training._activation import ActivationSteps, ResponseNorm, activate
-from cliquesim.training._normalisation import normalised_and_rectified
+from cliquesim.training._normalisation import NormalisedRelu
 from cliquesim.training.config import TrainingConfig
 
 
@@ -178,8 +178,8 @@ class CompactNet(nn.Module):
             kernel = 5 if depth == 0 else 3
             stages += [
                 nn.Conv2d(previous, width, kernel, stride=2, padding=kernel // 2, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
+                NormalisedRelu(width),
+                nn.Identity(),  # saved models number the layers so
             ]
             previous, side = width, (side + 1) // 2
         self.convolutions = nn.Sequential(*stages)
@@ -200,18 +200,10 @@ class CompactNet(nn.Module):
         """Features (N, E) of a named layer; images (N, 3, S, S) in [0, 1]."""
         return self.embed_seen(seen_by_network(self.front_end, images, extent), layer)
 
-    def _convolved(self, x: Tensor) -> Tensor:
-        """The last map."""
-        layers = list(self.convolutions)
-        for convolution, norm in zip(layers[::3], layers[1::3], strict=True):
-            assert isinstance(norm, nn.BatchNorm2d)
-            x = normalised_and_rectified(convolution(x), norm)
-        return x
-
     def embed_seen(self, x: Tensor, layer: str | None = None) -> Tensor:
         """Features of what `seen_by_network` makes of images."""
         name = _known_layer(layer or self.default_layer, self.layers)
-        x = self._convolved(x).flatten(1)
+        x = self.convolutions(x).flatten(1)
         if name == "conv":
             return x
         trained: Tensor = self.fc(x)
@@ -433,8 +425,8 @@ class ExemplarNet(nn.Module):
             stages += [
                 *([nn.MaxPool2d(2)] if depth else []),
                 nn.Conv2d(previous, width, 5, padding=2, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
+                NormalisedRelu(width),
+                nn.Identity(),  # saved models number the layers so
             ]
             previous = width
         self.convolutions = nn.Sequential(*stages)
