@@ -55,6 +55,7 @@ _THREE = {"max_rounds": 3, "agreement": 1.0}
 _SOFTMAX: dict[str, Any] = {"training.loss": "softmax"}
 _TWENTY = {"cliques_per_batch": 20, "training.images_per_clique": 6}  # r as in Sect. 3.1
 _RANDOM = {"batch_method": "random"}
+_NOT_DEALT: dict[str, Any] = {"cliques_per_selection": None}
 FACTORS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
     # input and augmentation
@@ -120,6 +121,8 @@ FACTORS: dict[str, dict[str, Any]] = {
     "2 frames of a sequence in a clique": {"clique_per_sequence": 2},
     "cliques not merged": {"clique_merging": False},
     "random batches": _RANDOM,
+    "cliques not dealt": _NOT_DEALT,
+    "cliques not dealt, random batches": {**_NOT_DEALT, **_RANDOM},
     "Eq. (1) without similarity": {"batch_similarity": False},
     "Eq. (1) with lambda1 = 0": {"lambda1": 0.0},
     "Eq. (1) with lambda1 = 1": {"lambda1": 1.0},

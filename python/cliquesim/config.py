@@ -76,8 +76,14 @@ class Config(BaseModel):
     # batches, Eq. (1)
     batch_method: Literal["cccp", "greedy", "random"] = "cccp"
     batch_mode: Literal["default", "paper"] = "default"
-    n_batches: int = Field(50, ge=1, description="B, per category")
+    n_batches: int = Field(50, ge=1, description="B, per category or part of it")
     cliques_per_batch: int = Field(32, ge=2, description="r")
+    cliques_per_selection: int | None = Field(
+        300,
+        ge=2,
+        description="a category of more cliques is dealt into equal parts, B batches for each; "
+        "None: never",
+    )
     batch_similarity: bool = Field(
         True, description="the similarity term of Eq. (1); False leaves the coverages alone"
     )
@@ -140,6 +146,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_mode": "paper",
         "n_batches": 100,
         "cliques_per_batch": 20,
+        "cliques_per_selection": None,
         "lambda1": 1.0,
         "lambda2": 1.0,
         "lambda3": 1.0,

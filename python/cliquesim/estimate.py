@@ -75,7 +75,7 @@ def estimate(
     """Expected cost of every stage for a corpus whose categories have `part_sizes` frames.
 
     The number of rounds is the most that the settings allow; sequences and cliques are not known
-    beforehand, so batches are taken at 200 cliques a category, and a frame as in one clique.
+    beforehand: a clique is taken for three rows of the pool, and a frame as in one clique.
     """
     rates = Rates.measure(config, num_threads)
     n = sum(part_sizes)
@@ -109,6 +109,7 @@ def estimate(
     ]
     training = config.training.with_steps(sides * n)
     pairs = sum((sides * size) ** 2 for size in part_sizes)
+    n_cliques = [min(config.max_cliques, sides * size // 3) for size in part_sizes]
     if config.clique_quantile == "auto":  # two halves of the descriptors: a search, then cliques
         k = config.n_neighbors
         cliques = 2.0 * len(QUANTILES) * sides * n * k**2 * width
@@ -140,12 +141,13 @@ def estimate(
                 f"{sides * n} neighbourhoods",
                 2.0 * sides * n * k**2 * dimensions / rates.gemm_flops,
                 base + 2 * part_mib,
-                8.0 * len(part_sizes) * 200**2 / mib,
+                sum(8.0 * count**2 for count in n_cliques) / mib,
             ),
             StageEstimate(
                 f"round-{number}/batches",
-                f"B = {config.n_batches}, r = {config.cliques_per_batch} per category",
-                4.0 * len(part_sizes),
+                f"B = {config.n_batches}, r = {config.cliques_per_batch}, of some "
+                f"{sum(n_cliques)} cliques",
+                4e-4 * config.n_batches * sum(n_cliques),
                 base + 200,
                 1.0,
             ),

@@ -230,7 +230,11 @@ def choose_batches(
     progress: Progress,
     device: str = "cpu",
 ) -> PooledBatches:
-    """Batches of every part by Eq. (1). A part with at most r cliques is one batch."""
+    """Batches of every part by Eq. (1). A part with at most r cliques is one batch.
+
+    Parts of more than `config.cliques_per_selection` cliques are dealt into equal ones at random: B
+    batches give each of 2,000 cliques less than one place, and most would never be seen.
+    """
     counts = np.bincount(cliques.part, minlength=len(cliques.similarity))
     r = config.cliques_per_batch
     if counts.max() < 2:
@@ -246,16 +250,23 @@ def choose_batches(
             BatchWarning,
             stacklevel=2,
         )
+    firsts = np.cumsum(counts) - counts
+    selections = [
+        (part, members)
+        for part, count in enumerate(counts.tolist())
+        for members in _dealt(count, config)
+    ]
     batches: list[NDArray[np.int64]] = []
     reports: list[dict[str, Any]] = []
-    for part, count in enumerate(counts):
-        members = np.flatnonzero(cliques.part == part)
-        report: dict[str, Any] = {"part": part, "cliques": int(count), "batches": 0}
+    for number, (part, own) in enumerate(selections):
+        members, count = firsts[part] + own, len(own)
+        report: dict[str, Any] = {"part": part, "cliques": count, "batches": 0}
         if 2 <= count <= r:
             batches.append(members)
             report["batches"] = 1
         elif count > r:
-            C, similarity = cliques.membership[members], cliques.similarity[part]
+            C = cliques.membership[members]
+            similarity = cliques.similarity[part][np.ix_(own, own)]
             lambda1, lambda2 = _coverage_weights(C, similarity, config)
             if not config.batch_similarity:
                 similarity = np.zeros_like(similarity)
@@ -275,7 +286,7 @@ def choose_batches(
                 seed=config.seed,
                 num_threads=num_threads,
                 device=device,
-                progress=share_of(progress, part, 1, len(counts)),
+                progress=share_of(progress, number, 1, len(selections)),
             )
             batches += [members[row] for row in chosen.X]
             report |= {
@@ -295,6 +306,18 @@ def choose_batches(
         "per_part": reports,
     }
     return PooledBatches(np.cumsum([0, *map(len, batches)]), indices, summary)
+
+
+def _dealt(n: int, config: Config) -> list[NDArray[np.int64]]:
+    """The cliques 0 to n - 1 of a part, dealt at random where there are too many for B batches."""
+    pieces = 1
+    if config.cliques_per_selection is not None:
+        pieces = -(-n // config.cliques_per_selection)
+        pieces = min(pieces, n // (config.cliques_per_batch + 1))  # there is something to choose
+    if pieces <= 1:
+        return [np.arange(n)]
+    shuffled = np.random.default_rng(config.seed).permutation(n)
+    return [np.sort(piece) for piece in np.array_split(shuffled, pieces)]
 
 
 def _coverage_weights(

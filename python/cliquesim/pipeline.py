@@ -443,6 +443,7 @@ class _Fit:
             "batch_mode",
             "n_batches",
             "cliques_per_batch",
+            "cliques_per_selection",
             "batch_similarity",
             "lambda1",
             "lambda2",
@@ -612,12 +613,11 @@ def load_cliques(folder: Path, columns: int) -> parts.PooledCliques:
     return parts.PooledCliques(membership, part, similarity, {})
 
 
-def load_batches(folder: Path, cliques: int) -> NDArray[np.bool_]:
-    """The chosen batches as X in {0, 1}^(B x K) of Eq. (1)."""
+def load_batches(folder: Path, cliques: int) -> sp.csr_array:
+    """The chosen batches as X in {0, 1}^(B x K) of Eq. (1), sparse."""
     indptr, indices = load_array(folder / "indptr.npy"), load_array(folder / "indices.npy")
-    X = np.zeros((len(indptr) - 1, cliques), bool)
-    X[np.repeat(np.arange(len(X)), np.diff(indptr)), indices] = True
-    return X
+    ones = np.ones(len(indices), bool)
+    return sp.csr_array((ones, indices, indptr), shape=(len(indptr) - 1, cliques))
 
 
 def _agreement(before: Stage, now: Stage) -> float:

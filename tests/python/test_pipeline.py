@@ -21,7 +21,7 @@ from cliquesim._device import cuda_status
 from cliquesim.config import Config, make_config
 from cliquesim.errors import InputError, RunError
 from cliquesim.fusion import fuse, similarity_spread
-from cliquesim.parts import PooledCliques, choose_batches
+from cliquesim.parts import PooledBatches, PooledCliques, choose_batches
 from cliquesim.pool import Pool
 
 pytestmark = pytest.mark.filterwarnings(
@@ -172,8 +172,8 @@ def test_fewer_cliques_than_a_batch_takes_are_one_batch(frames: Path, tmp_path: 
         pipeline.fit(load(frames), tmp_path / "run", small(cliques_per_batch=500), num_threads=1)
     cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * len(load(frames)))
     batches = pipeline.load_batches(tmp_path / "run/round-1/batches", len(cliques.part))
-    assert batches.all()
-    assert len(batches) == 1
+    assert batches.shape == (1, len(cliques.part))
+    assert batches.toarray().all()
     alone = PooledCliques(cliques.membership[:1], cliques.part[:1], cliques.similarity, {})
     with pytest.raises(InputError, match="no category has two cliques"):
         choose_batches(alone, small(), 1, lambda _: None)
@@ -190,6 +190,38 @@ def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
         assert len(np.unique(category[members])) == 1
         sequences = np.tile(corpus.sequence, 2)[members]
         assert len(np.unique(sequences)) == len(sequences)  # one frame of a sequence
+
+
+def test_many_cliques_are_dealt_into_selections_of_their_own(frames: Path, run: Path) -> None:
+    cliques = pipeline.load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
+    n = len(cliques.part)
+    assert n >= 12
+
+    def chosen(most: int | None, **changes: Any) -> tuple[PooledBatches, list[set[int]]]:
+        config = small(cliques_per_batch=3, cliques_per_selection=most, **changes)
+        found = choose_batches(cliques, config, 1, lambda _: None)
+        rows = [set(row.tolist()) for row in np.split(found.indices, found.indptr[1:-1])]
+        assert all(len(row) == 3 for row in rows)
+        return found, rows
+
+    whole, rows = chosen(None)
+    assert len(rows) == small().n_batches
+    assert chosen(n)[1] == rows
+    pieces, rows = chosen(n // 2)
+    counts = [one["cliques"] for one in pieces.summary["per_part"]]
+    assert sum(counts) == n
+    assert max(counts) <= n // 2
+    assert max(counts) - min(counts) <= 1
+    assert len(rows) == len(counts) * small().n_batches
+    assert pieces.summary["cliques_used"] > whole.summary["cliques_used"]
+    for number in range(len(counts)):  # a batch stays within its piece
+        own = set().union(*rows[number * small().n_batches : (number + 1) * small().n_batches])
+        others = set().union(*rows[: number * small().n_batches])
+        assert len(own) <= counts[number]
+        assert not own & others
+    # a piece is larger than a batch, so that there is something to choose
+    small_pieces = chosen(2)[0].summary["per_part"]
+    assert min(one["cliques"] for one in small_pieces) > 3
 
 
 def test_eq_1_without_its_similarity_keeps_the_other_weights(frames: Path, run: Path) -> None:

@@ -75,7 +75,7 @@ def report_run(
         auc=auc,
         baselines=baselines,
         membership=membership,
-        batches=load_batches(last / "batches", membership.shape[0]),
+        batches=load_batches(last / "batches", membership.shape[0]).toarray(),
         rejected=corpus.rejected,
         settings=model.config.model_dump(mode="json"),
         timings=_timings(folder),
