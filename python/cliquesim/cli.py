@@ -166,6 +166,7 @@ def fit(
     Under torchrun the processes train together.
     """
     from cliquesim import pipeline
+    from cliquesim.stages import CORPUS
     from cliquesim.training.distributed import joined_ranks
 
     if out is None:
@@ -181,7 +182,7 @@ def fit(
         if out.exists():
             # A foreign folder or another version is refused before any frame is read.
             pipeline.check_run_folder(out)
-        cache = out / pipeline.CORPUS
+        cache = out / CORPUS
         if dry_run and not cache.exists():
             cache = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="cliquesim-")))
         corpus = _open_corpus(sources, manifest, root, boxes, every, chosen, cache, observer)

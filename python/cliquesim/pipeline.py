@@ -16,45 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
-from numpy.typing import NDArray
 
-from cliquesim import parts
 from cliquesim._device import check_device
-from cliquesim._files import load_array, save_array, save_json
+from cliquesim._files import save_json
 from cliquesim.cliques import CliqueWarning
 from cliquesim.config import Config
-from cliquesim.encoder import Encoder
 from cliquesim.errors import InputError
 from cliquesim.estimate import estimate, part_sizes_of
-from cliquesim.features.descriptors import HogLda
-from cliquesim.fusion import fuse, standardize
-from cliquesim.pool import Pool
-from cliquesim.run_folder import (
-    PlannedRun,
-    RunFolder,
-    Stage,
-    StageObserver,
-    StageWork,
-    read_manifest,
-)
+from cliquesim.run_folder import PlannedRun, RunFolder, Stage, StageObserver, read_manifest
+from cliquesim.stages import CORPUS, Stages, agreement
 
 if TYPE_CHECKING:
     from cliquesim.corpus import Corpus
     from cliquesim.training.distributed import Ranks
-
-CORPUS = "corpus"
-MODEL = "model.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
-NEAREST = "nearest.npy"
-_OF_CLIQUES = (  # settings that cliques depend on, beside their quantile
-    "clique_min_size",
-    "clique_per_sequence",
-    "clique_merging",
-    "max_cliques",
-    "teacher_pool_radius",
-    "seed",
-)
 
 
 @dataclass(frozen=True)
@@ -129,11 +103,10 @@ def fit(
     inputs = {"source": source, "fingerprint": corpus.fingerprint, "frames": len(corpus)}
     settings = config.model_dump(mode="json")
     with RunFolder(folder, inputs, settings, update=update, base=base, observer=observer) as run:
-        if base is not None:
-            return _Fit(corpus, run, config, num_threads, device, ranks).run()
-        if corpus.folder is None or corpus.folder.resolve() != (run.path / CORPUS).resolve():
+        own = (run.path / CORPUS).resolve()
+        if base is None and (corpus.folder is None or corpus.folder.resolve() != own):
             corpus.save(run.path / CORPUS)
-        return _Fit(corpus, run, config, num_threads, device, ranks).run()
+        return _run(Stages(corpus, run, config, num_threads, device, ranks))
 
 
 def help_to_train(ranks: Ranks) -> None:
@@ -160,7 +133,7 @@ def plan(
     config = config or Config()
     _check_corpus(corpus)
     planned = PlannedRun(folder)
-    _Fit(corpus, planned, config, num_threads).run()
+    _run(Stages(corpus, planned, config, num_threads))
     sizes = part_sizes_of(corpus.category, config.within_category)
     stages = [
         {**dataclasses.asdict(one), "done": planned.done.get(one.name, one.name == "corpus")}
@@ -185,442 +158,63 @@ def _check_corpus(corpus: Corpus) -> None:
         raise InputError(f"all {len(corpus)} frames of the corpus are the same picture")
 
 
-class _Fit:
-    """One call of `fit`: the stages as methods, in their order."""
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        run: RunFolder | PlannedRun,
-        config: Config,
-        num_threads: int | None,
-        device: str = "cpu",
-        ranks: Ranks | None = None,
-    ) -> None:
-        self.ranks = ranks
-        self.corpus, self.folder, self.config = corpus, run, config
-        self.threads, self.device = num_threads, device
-        self.pool = Pool.of(corpus, config)
-        self.sequence = self.pool.sequence_of_frames
-        self.extent = corpus.extent if config.focus else None
-        self._values = config.model_dump(mode="json")
-
-    def settings(self, *names: str) -> dict[str, Any]:
-        return {name: self._values[name] for name in names}
-
-    def run(self) -> FitResult:
-        config, run = self.config, self.folder
-        if not run.planning:
-            self._tell_of_pieces()
-        hog = self.descriptors_stage()
-        cut = self.quantile_stage(hog) if config.clique_quantile == "auto" else None
-        reason = f"max_rounds={config.max_rounds} reached"
-        previous: Stage | None = None
-        trained: list[Stage] = []
-        students: list[Stage] = []
-        agreement: list[float] = []
-        rounds = 0
-        for number in range(1, config.max_rounds + 1):
-            found = self.neighbors_stage(number, students, hog)
-            if previous is not None and not run.planning:
-                agreement.append(_agreement(previous, found))
-                if agreement[-1] >= config.agreement:
-                    reason = f"neighbours agree with the round before ({agreement[-1]:.0%})"
-                    break
-            built = self.cliques_stage(number, students, hog, found, cut)
-            chosen = self.batches_stage(number, built)
-            before = trained[-1] if trained else None
-            trained.append(self.training_stage(number, built, chosen, before))
-            students.append(self.features_stage(number, trained[-1]))
-            if config.students == "last":
-                trained, students = trained[-1:], students[-1:]
-            rounds, previous = number, found
-        final = self.embedding_stage(hog, students)
-        model = self.model_stage(hog, trained, final)
-        if run.planning:
-            return FitResult(run.path, {})
-        summary = {
-            "run": str(run.path),
-            "frames": len(self.corpus),
-            "rejected": len(self.corpus.rejected),
-            "sequences": len(np.unique(self.corpus.sequence)),
-            "rounds": rounds,
-            "stopped_because": reason,
-            "agreement": [round(one, 4) for one in agreement],
-            "cliques": built.summary["cliques"],
-            "coverage": built.summary["coverage"],
-            "same_sequence_pairs": built.summary["same_sequence_pairs"],
-            "batches": chosen.summary["batches"],
-            "dimensions": final.summary["dimensions"],
-        }
-        save_json(run.path / "summary.json", summary)
-        return FitResult(run.path, summary, model)
-
-    def _tell_of_pieces(self) -> None:
-        sequences, pieces = (len(np.unique(one)) for one in (self.corpus.sequence, self.sequence))
-        if pieces > sequences:
-            warnings.warn(
-                f"a category has fewer than {self.config.least_sequences} sequences (folders of "
-                f"frames, videos): cut in time, the {sequences} sequence(s) count as {pieces}, as "
-                "cliques take their frames from different ones (least_sequences)",
-                CliqueWarning,
-                stacklevel=4,
-            )
-
-    def descriptors_stage(self) -> Stage:
-        """Whitened HOG of the frames and their mirror images (Sect. 2.1)."""
-        names = (
-            "scales",
-            "scale_margins",
-            "cell_size",
-            "estimator",
-            "shrinkage",
-            "mirror",
-            "focus",
-            "within_category",
-            "least_sequences",
-        )
-
-        def body(work: StageWork) -> dict[str, Any]:
-            config = self.config
-            hog_lda = HogLda(
-                config.scales,
-                config.scale_margins,
-                config.cell_size,
-                config.estimator,
-                config.shrinkage,
-                self.threads,
-                self.device,
-            )
-            corpus = self.corpus
-            found = hog_lda.fit_transform(
-                corpus.frames,
-                self.sequence,
-                work.folder,
-                config.mirror,
-                work.progress,
-                self.extent,
-            )
-            hog_lda.save(work.folder / "hog_lda")
-            rows, dimensions = found.shape
-            return {"rows": rows, "dimensions": dimensions, "scales": hog_lda.summary()}
-
-        after = [self.corpus.fingerprint]
-        return self.folder.stage("descriptors", self.settings(*names), after, body)
-
-    def teacher(
-        self,
-        students: Sequence[Stage],
-        hog: Stage,
-        nearest: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.float32]:
-        """Vectors whose dot products are the similarities that cliques are made from.
-
-        `nearest` are each row's nearest by them, with which it is averaged.
-        """
-        whitened = load_array(hog.folder / "descriptors.npy", mmap=True)
-        if not students:
-            return whitened
-        learned = [load_array(one.folder / "features.npy") for one in students]
-        vectors = self._fused(learned, whitened, self.pool.sequence)[0]
-        if nearest is not None:
-            parts.expand(vectors, nearest, self.pool, self.threads)
-        return vectors
-
-    def _expansion(self, students: Sequence[Stage]) -> int:
-        """With how many of its nearest a row of the teacher is averaged."""
-        return self.config.teacher_expansion if students else 0
-
-    def _fused(
-        self,
-        learned: Sequence[NDArray[np.float32]],
-        whitened: NDArray[np.float32] | None,
-        sequence: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float32], tuple[float, ...]]:
-        """The networks' similarities, all together of weight 1, and that of whitened HOG."""
-        features, weights = list(learned), [1 / len(learned)] * len(learned)
-        if whitened is not None:
-            features.append(whitened)
-            weights.append(self.config.hog_weight)
-        return fuse(features, sequence, weights, self.threads)
-
-    def neighbors_stage(self, number: int, students: Sequence[Stage], hog: Stage) -> Stage:
-        names = (
-            "mirror",
-            "within_category",
-            "n_neighbors",
-            "teacher_pool_radius",
-            *(("teacher_expansion", "hog_weight") if students else ()),
-        )
-
-        def body(work: StageWork) -> dict[str, Any]:
-            config, expansion = self.config, self._expansion(students)
-            vectors = self.teacher(students, hog)
-
-            def find(k: int, done: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-                progress = parts.share_of(work.progress, done, 1, 2 if expansion else 1)
-                return parts.find_neighbors(
-                    vectors,
-                    self.pool,
-                    k,
-                    config.teacher_pool_radius,
-                    self.threads,
-                    progress,
-                    self.device,
-                )
-
-            if expansion:
-                nearest = find(expansion, 0)[0]
-                save_array(work.folder / NEAREST, nearest)
-                parts.expand(vectors, nearest, self.pool, self.threads)
-            indices, values = find(config.n_neighbors, 1 if expansion else 0)
-            save_array(work.folder / "indices.npy", indices)
-            save_array(work.folder / "similarities.npy", values)
-            return {"rows": len(indices), "k": indices.shape[1]}
-
-        name = f"round-{number}/neighbors"
-        return self.folder.stage(name, self.settings(*names), [*students, hog], body)
-
-    def quantile_stage(self, hog: Stage) -> Stage:
-        """How similar members of a clique must be, without labels; once, for all rounds."""
-        names = (
-            "mirror",
-            "within_category",
-            "n_neighbors",
-            *_OF_CLIQUES,
-        )
-
-        def body(work: StageWork) -> dict[str, Any]:
-            return parts.choose_quantile(
-                self.teacher([], hog),
-                self.pool,
-                self.config,
-                self.threads,
-                work.progress,
-                self.device,
-            )
-
-        return self.folder.stage("quantile", self.settings(*names), [hog], body)
-
-    def cliques_stage(
-        self,
-        number: int,
-        students: Sequence[Stage],
-        hog: Stage,
-        found: Stage,
-        cut: Stage | None = None,
-    ) -> Stage:
-        """Compact cliques (Sect. 2.2); `cut` has chosen their quantile."""
-        names = ("clique_quantile", *_OF_CLIQUES)
-
-        def body(work: StageWork) -> dict[str, Any]:
-            nearest = load_array(found.folder / NEAREST) if self._expansion(students) else None
-            quantile = cut.summary["quantile"] if cut else self._values["clique_quantile"]
-            built = parts.make_cliques(
-                self.teacher(students, hog, nearest),
-                load_array(found.folder / "indices.npy"),
-                self.pool,
-                self.config,
-                quantile,
-                self.threads,
-                work.progress,
-            )
-            save_array(work.folder / "indptr.npy", built.membership.indptr.astype(np.int64))
-            save_array(work.folder / "indices.npy", built.membership.indices.astype(np.int64))
-            save_array(work.folder / "part.npy", built.part)
-            for part, similarity in enumerate(built.similarity):
-                save_array(work.folder / f"similarity-{part}.npy", similarity)
-            return built.summary
-
-        name = f"round-{number}/cliques"
-        after = [*students, hog, found, *([cut] if cut else [])]
-        return self.folder.stage(name, self.settings(*names), after, body)
-
-    def batches_stage(self, number: int, built: Stage) -> Stage:
-        """Batches of mutually distant cliques: Eq. (1)."""
-        names = (
-            "batch_method",
-            "batch_mode",
-            "n_batches",
-            "cliques_per_batch",
-            "cliques_per_selection",
-            "batch_similarity",
-            "lambda1",
-            "lambda2",
-            "lambda3",
-            "coverage_p",
-            "batch_time_limit",
-            "seed",
-        )
-        settings = self.settings(*names)
-        if self.config.training.loss == "softmax" and self.config.lambda1 is None:
-            settings["lambda1"] = "softmax"  # which lambda1 follows where it is left out
-
-        def body(work: StageWork) -> dict[str, Any]:
-            cliques = load_cliques(built.folder, len(self.pool))
-            chosen = parts.choose_batches(
-                cliques, self.config, self.threads, work.progress, self.device
-            )
-            save_array(work.folder / "indptr.npy", chosen.indptr)
-            save_array(work.folder / "indices.npy", chosen.indices)
-            return chosen.summary
-
-        name = f"round-{number}/batches"
-        return self.folder.stage(name, settings, [built], body)
-
-    def training_stage(
-        self, number: int, built: Stage, chosen: Stage, before: Stage | None
-    ) -> Stage:
-        """Train on the batches (Sect. 2.4); from the second round on, from the round before."""
-        settings = self.settings("mirror", "focus") | {
-            "training": self.config.training.what_counts(),
-            "seed": self.config.seed + number - 1,
-        }
-
-        def body(work: StageWork) -> dict[str, Any]:
-            from cliquesim.training import EmbeddingModel
-
-            membership = load_cliques(built.folder, len(self.pool)).membership
-            options = {
-                "membership": membership,
-                "batches": load_batches(chosen.folder, membership.shape[0]),
-                "pool": np.stack([self.pool.frame, self.pool.flip], axis=1),
-                "sequence": self.sequence,
-                "extent": self.extent,
-                "config": dataclasses.replace(self.config.training, seed=settings["seed"]),
-                "initial": EmbeddingModel.load(before.folder / MODEL) if before else None,
-                "device": self.device,
-                "num_threads": self.threads,
-            }
-            if self.ranks is not None:
-                # The others open the frames themselves.
-                frames = self.corpus.folder or self.folder.path / CORPUS
-                checkpoint = work.folder / CHECKPOINT
-                self.ranks.from_first((frames.resolve(), checkpoint.resolve(), options))
-            return train_network(work, self.corpus.frames, ranks=self.ranks, **options)
-
-        after = [built, chosen, *([before] if before else [])]
-        name = f"round-{number}/training"
-        return self.folder.stage(name, settings, after, body, resumable=True)
-
-    def features_stage(self, number: int, trained: Stage) -> Stage:
-        """Learned features of the pool, standardised: dot product = Pearson correlation."""
-
-        def body(work: StageWork) -> dict[str, Any]:
-            from cliquesim.training import EmbeddingModel, embed
-
-            model = EmbeddingModel.load(trained.folder / MODEL)
-            sides = [False, True] if self.config.mirror else [False]
-            blocks = [
-                embed(
-                    model,
-                    self.corpus.frames,
-                    extent=self.extent,
-                    flip=flip,
-                    device=self.device,
-                    num_threads=self.threads,
-                    progress=parts.share_of(work.progress, flip, 1, len(sides)),
-                )
-                for flip in sides
-            ]
-            features = standardize(np.concatenate(blocks), num_threads=self.threads)
-            save_array(work.folder / "features.npy", features)
-            return {"rows": len(features), "dimensions": features.shape[1]}
-
-        name = f"round-{number}/features"
-        return self.folder.stage(name, self.settings("mirror", "focus"), [trained], body)
-
-    def embedding_stage(self, hog: Stage, students: Sequence[Stage]) -> Stage:
-        """One vector per frame; its dot product is the similarity that search uses."""
-
-        def body(work: StageWork) -> dict[str, Any]:
-            n = len(self.corpus)
-            learned = [load_array(one.folder / "features.npy")[:n] for one in students]
-            fused = self.config.embedding == "fused"
-            whitened = load_array(hog.folder / "descriptors.npy", mmap=True)[:n] if fused else None
-            features, weights = self._fused(learned, whitened, self.sequence)
-            save_array(work.folder / "embedding.npy", features)
-            return {
-                "rows": n,
-                "dimensions": int(features.shape[1]),
-                "learned_dimensions": sum(part.shape[1] for part in learned),
-                "weights": list(weights) if fused else [*weights, 0.0],
-            }
-
-        names = ("embedding", "hog_weight")
-        return self.folder.stage("embedding", self.settings(*names), [hog, *students], body)
-
-    def model_stage(self, hog: Stage, trained: Sequence[Stage], embedding: Stage) -> Stage:
-        """What embeds further frames."""
-
-        def body(work: StageWork) -> dict[str, Any]:
-            from cliquesim.training import EmbeddingModel
-
-            Encoder(
-                HogLda.load(hog.folder / "hog_lda"),
-                [EmbeddingModel.load(one.folder / MODEL) for one in trained],
-                embedding.summary["weights"],
-                self.config.focus,
-            ).save(work.folder)
-            return {}
-
-        return self.folder.stage("model", self.settings("focus"), [hog, *trained, embedding], body)
-
-
-def train_network(
-    work: StageWork, frames: NDArray[np.uint8], membership: Any, batches: Any, **options: Any
-) -> dict[str, Any]:
-    """The body of a resumable stage that trains: network, loss and summary; options of `train`."""
-    from cliquesim.training import train
-
-    checkpoint = work.folder / CHECKPOINT
-    result = train(
-        frames,
-        membership,
-        batches,
-        checkpoint=checkpoint,
-        progress=lambda step, steps, loss: work.note(step / steps, f"loss {loss:.3f}"),
-        **options,
-    )
-    checkpoint.unlink(missing_ok=True)
-    result.model.save(work.folder / MODEL)
-    save_array(work.folder / "loss.npy", result.loss)
-    tail = max(1, len(result.loss) // 20)
-    return {
-        "steps": len(result.loss),
-        "loss": float(result.loss[-tail:].mean()),
-        "resumed_from": result.resumed_from,
-        "precision": result.precision,
+def _run(stages: Stages) -> FitResult:
+    """All stages in their order, round by round."""
+    config, run, corpus = stages.config, stages.folder, stages.corpus
+    if not run.planning:
+        _tell_of_pieces(stages)
+    hog = stages.descriptors()
+    cut = stages.quantile(hog) if config.clique_quantile == "auto" else None
+    reason = f"max_rounds={config.max_rounds} reached"
+    previous: Stage | None = None
+    trained: list[Stage] = []
+    students: list[Stage] = []
+    agreed: list[float] = []
+    rounds = 0
+    for number in range(1, config.max_rounds + 1):
+        found = stages.neighbors(number, students, hog)
+        if previous is not None and not run.planning:
+            agreed.append(agreement(previous, found))
+            if agreed[-1] >= config.agreement:
+                reason = f"neighbours agree with the round before ({agreed[-1]:.0%})"
+                break
+        built = stages.cliques(number, students, hog, found, cut)
+        chosen = stages.batches(number, built)
+        before = trained[-1] if trained else None
+        trained.append(stages.training(number, built, chosen, before))
+        students.append(stages.features(number, trained[-1]))
+        if config.students == "last":
+            trained, students = trained[-1:], students[-1:]
+        rounds, previous = number, found
+    final = stages.embedding(hog, students)
+    model = stages.model(hog, trained, final)
+    if run.planning:
+        return FitResult(run.path, {})
+    summary = {
+        "run": str(run.path),
+        "frames": len(corpus),
+        "rejected": len(corpus.rejected),
+        "sequences": len(np.unique(corpus.sequence)),
+        "rounds": rounds,
+        "stopped_because": reason,
+        "agreement": [round(one, 4) for one in agreed],
+        "cliques": built.summary["cliques"],
+        "coverage": built.summary["coverage"],
+        "same_sequence_pairs": built.summary["same_sequence_pairs"],
+        "batches": chosen.summary["batches"],
+        "dimensions": final.summary["dimensions"],
     }
+    save_json(run.path / "summary.json", summary)
+    return FitResult(run.path, summary, model)
 
 
-def describe_corpus(
-    corpus: Corpus, run: RunFolder, config: Config, num_threads: int | None = None
-) -> Stage:
-    """The stage of the whitened HOG of the pool alone, done or taken from the run."""
-    return _Fit(corpus, run, config, num_threads).descriptors_stage()
-
-
-def load_cliques(folder: Path, columns: int) -> parts.PooledCliques:
-    """The cliques of a finished round; `columns` is the number of rows of the pool."""
-    indptr, indices = load_array(folder / "indptr.npy"), load_array(folder / "indices.npy")
-    part = load_array(folder / "part.npy")
-    membership = sp.csr_array(
-        (np.ones(len(indices), np.uint8), indices, indptr), shape=(len(part), columns)
-    )
-    count = len(list(folder.glob("similarity-*.npy")))
-    similarity = [load_array(folder / f"similarity-{p}.npy", mmap=True) for p in range(count)]
-    return parts.PooledCliques(membership, part, similarity, {})
-
-
-def load_batches(folder: Path, cliques: int) -> sp.csr_array:
-    """The chosen batches as X in {0, 1}^(B x K) of Eq. (1), sparse."""
-    indptr, indices = load_array(folder / "indptr.npy"), load_array(folder / "indices.npy")
-    ones = np.ones(len(indices), bool)
-    return sp.csr_array((ones, indices, indptr), shape=(len(indptr) - 1, cliques))
-
-
-def _agreement(before: Stage, now: Stage) -> float:
-    return parts.neighbor_agreement(
-        load_array(before.folder / "indices.npy"), load_array(now.folder / "indices.npy")
-    )
+def _tell_of_pieces(stages: Stages) -> None:
+    sequences, pieces = (len(np.unique(one)) for one in (stages.corpus.sequence, stages.sequence))
+    if pieces > sequences:
+        warnings.warn(
+            f"a category has fewer than {stages.config.least_sequences} sequences (folders of "
+            f"frames, videos): cut in time, the {sequences} sequence(s) count as {pieces}, as "
+            "cliques take their frames from different ones (least_sequences)",
+            CliqueWarning,
+            stacklevel=4,
+        )

@@ -23,6 +23,7 @@ from cliquesim.errors import InputError, RunError
 from cliquesim.fusion import fuse, similarity_spread
 from cliquesim.parts import PooledBatches, PooledCliques, choose_batches
 from cliquesim.pool import Pool
+from cliquesim.stages import load_batches, load_cliques
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::cliquesim.BatchWarning", "ignore::cliquesim.CliqueWarning"
@@ -170,8 +171,8 @@ def test_a_killed_fit_goes_on_and_ends_like_an_uninterrupted_one(
 def test_fewer_cliques_than_a_batch_takes_are_one_batch(frames: Path, tmp_path: Path) -> None:
     with pytest.warns(cs.BatchWarning, match=r"cliques_per_batch=500, but .* only \d+ cliques"):
         pipeline.fit(load(frames), tmp_path / "run", small(cliques_per_batch=500), num_threads=1)
-    cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * len(load(frames)))
-    batches = pipeline.load_batches(tmp_path / "run/round-1/batches", len(cliques.part))
+    cliques = load_cliques(tmp_path / "run/round-1/cliques", 2 * len(load(frames)))
+    batches = load_batches(tmp_path / "run/round-1/batches", len(cliques.part))
     assert batches.shape == (1, len(cliques.part))
     assert batches.toarray().all()
     alone = PooledCliques(cliques.membership[:1], cliques.part[:1], cliques.similarity, {})
@@ -183,7 +184,7 @@ def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
     corpus = load(write_figures(tmp_path / "frames", categories=2, sequences=6))
     pipeline.fit(corpus, tmp_path / "run", small(cliques_per_batch=3), num_threads=1)
     n = len(corpus)
-    cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * n)
+    cliques = load_cliques(tmp_path / "run/round-1/cliques", 2 * n)
     category = np.tile(corpus.category, 2)
     for row in range(cliques.membership.shape[0]):
         members = cliques.membership.indices[slice(*cliques.membership.indptr[row : row + 2])]
@@ -193,7 +194,7 @@ def test_categories_keep_their_cliques_apart(tmp_path: Path) -> None:
 
 
 def test_many_cliques_are_dealt_into_selections_of_their_own(frames: Path, run: Path) -> None:
-    cliques = pipeline.load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
+    cliques = load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
     n = len(cliques.part)
     assert n >= 12
 
@@ -225,7 +226,7 @@ def test_many_cliques_are_dealt_into_selections_of_their_own(frames: Path, run: 
 
 
 def test_eq_1_without_its_similarity_keeps_the_other_weights(frames: Path, run: Path) -> None:
-    cliques = pipeline.load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
+    cliques = load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
     assert isinstance(cliques, PooledCliques)
     full, blind = (
         choose_batches(cliques, small(batch_similarity=on), 1, lambda _: None).summary["per_part"]
@@ -239,7 +240,7 @@ def test_eq_1_without_its_similarity_keeps_the_other_weights(frames: Path, run: 
 def test_coverage_of_a_batch_weighs_more_with_the_softmax(
     frames: Path, run: Path, tmp_path: Path
 ) -> None:
-    cliques = pipeline.load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
+    cliques = load_cliques(run / "round-1/cliques", 2 * len(load(frames)))
     assert isinstance(cliques, PooledCliques)
 
     def lambdas(loss: str, **changes: Any) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from cliquesim.config import make_config
 from cliquesim.pool import Pool, pieces
 from cliquesim.report.run import report_run
 from cliquesim.search import search_files
+from cliquesim.stages import load_cliques
 
 LEAST = 8
 
@@ -66,7 +67,7 @@ def test_one_folder_of_frames_can_be_learned_from(tmp_path: Path) -> None:
     with pytest.warns(cs.CliqueWarning, match=r"the 1 sequence\(s\) count as 10"):
         fitted = pipeline.fit(corpus, tmp_path / "run", config, num_threads=1)
     assert fitted.summary["sequences"] == 1
-    cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * len(corpus)).membership
+    cliques = load_cliques(tmp_path / "run/round-1/cliques", 2 * len(corpus)).membership
     sequence = Pool.of(corpus, config).sequence
     for members in np.split(cliques.indices, cliques.indptr[1:-1]):
         assert len(np.unique(sequence[members])) == len(members)
@@ -90,6 +91,6 @@ def test_a_category_with_too_few_sequences_does_not_stop_the_others(tmp_path: Pa
     corpus = cs.Corpus.from_folder(frames, size=(48, 48))
     with pytest.warns(cs.CliqueWarning, match="1 of 2 categories have too few sequences for a"):
         pipeline.fit(corpus, tmp_path / "run", make_config(changes=SMALL), num_threads=1)
-    cliques = pipeline.load_cliques(tmp_path / "run/round-1/cliques", 2 * len(corpus))
+    cliques = load_cliques(tmp_path / "run/round-1/cliques", 2 * len(corpus))
     assert set(cliques.part) == {0}
     assert len(np.load(tmp_path / "run/embedding/embedding.npy")) == len(corpus) == 100

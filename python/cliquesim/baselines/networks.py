@@ -20,9 +20,9 @@ from cliquesim.baselines.workplace import Prepared, Workplace
 from cliquesim.errors import InputError
 from cliquesim.evaluation.protocol import Encode
 from cliquesim.fusion import standardize
-from cliquesim.pipeline import MODEL, describe_corpus, train_network
 from cliquesim.pool import Pool
 from cliquesim.run_folder import Stage, StageWork
+from cliquesim.stages import MODEL, Stages, train_network
 from cliquesim.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _neighbors_as_classes(
     place: Workplace, name: str, pool: Pool, teacher_pool_radius: int, training: TrainingConfig
 ) -> Prepared:
     """Train on every row with its nearest of the pool's other sequences, by the run's HOG-LDA."""
-    hog = describe_corpus(place.corpus, place.run, place.config, place.threads)
+    hog = Stages(place.corpus, place.run, place.config, place.threads).descriptors()
     settings = {"n_neighbors": N_NEIGHBORS, "teacher_pool_radius": teacher_pool_radius}
 
     def sets() -> Positives:

@@ -16,9 +16,9 @@ from cliquesim._files import load_array, load_json
 from cliquesim.baselines import BASELINES, load_features, load_table
 from cliquesim.errors import InputError
 from cliquesim.model import SimilarityModel
-from cliquesim.pipeline import load_batches, load_cliques
 from cliquesim.pool import Pool
 from cliquesim.run_folder import read_stage
+from cliquesim.stages import load_batches, load_cliques
 
 
 def report_run(
