@@ -25,7 +25,7 @@ fi
 # The CPU build of torch is enough; naming it first keeps pip from choosing a CUDA build.
 "$venv/bin/pip" install -q "torch==2.13.0"
 "$venv/bin/pip" install -q "scikit-build-core>=0.10" "pybind11>=3.0" "cmeel-eigen>=3.4.1"
-"$venv/bin/pip" install -q --no-build-isolation -C "cmake.define.CLIQUESIM_WERROR=$werror" ".[test]"
+"$venv/bin/pip" install -q --no-build-isolation --config-settings "cmake.define.CLIQUESIM_WERROR=$werror" ".[test]"
 
 cmake -S . -B build/tests -G Ninja -DPython_EXECUTABLE="$venv/bin/python" \
     -DCLIQUESIM_BUILD_TESTS=ON -DCLIQUESIM_SIMD_LEVELS=baseline -DCLIQUESIM_CUDA=OFF \
