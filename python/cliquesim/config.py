@@ -94,7 +94,7 @@ class Config(BaseModel):
     lambda3: float | None = Field(None, ge=0, description="integrality; None: a rising path")
     coverage_p: float = Field(1 / 16, gt=0, lt=1)
     batch_time_limit: float | None = Field(
-        None, gt=0, description="seconds per category; results then depend on the machine's speed"
+        None, gt=0, description="seconds per selection; results then depend on the machine's speed"
     )
 
     # training: AugmentationConfig and the rest are dotted names, e.g. training.augmentation.erasing

@@ -31,7 +31,7 @@ Progress = Callable[[float], object]
 
 @dataclass(frozen=True)
 class PooledCliques:
-    """Cliques of all parts: membership (K, rows of the pool), the part of each, S' per part."""
+    """Cliques, part by part: membership (K, rows of the pool), the part of each, S' per part."""
 
     membership: sp.csr_array
     part: NDArray[np.int64]
@@ -252,9 +252,7 @@ def choose_batches(
         )
     firsts = np.cumsum(counts) - counts
     selections = [
-        (part, members)
-        for part, count in enumerate(counts.tolist())
-        for members in _dealt(count, config)
+        (part, own) for part, count in enumerate(counts.tolist()) for own in _dealt(count, config)
     ]
     batches: list[NDArray[np.int64]] = []
     reports: list[dict[str, Any]] = []
