@@ -65,8 +65,9 @@ def test_any_selection_is_valid(problem, B, data, method, mode, psd, lambda1, la
         C, S, B, r, lambda1, lambda2, method=method, mode=mode, psd=psd, n_starts=2
     )
     # The printed t^p has no end to its slope at 0; beside an S' of 1e9 rounding stops its solver.
-    as_printed = mode == "paper" and method == "cccp"
-    stalled = ("MAX_ITER", "NUMERICAL_ERROR") if as_printed else ()
+    stalled = ("MAX_ITER",) if mode == "paper" and method == "cccp" else ()
+    if stalled and np.abs(S).max() > 1e6:
+        stalled = (*stalled, "NUMERICAL_ERROR")
     assert selection.status in ("SOLVED", "ALMOST_SOLVED", *stalled)
     assert selection.X.shape == (B, len(C))
     assert (selection.X.sum(axis=1) == r).all()
